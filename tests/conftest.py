@@ -1,0 +1,82 @@
+"""Shared fixtures and options: offline, one thread, seeded, and one short utterance of synthetic speech."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+from vivavoce.base.errors import MissingExtraError
+
+STORED_SPEECH = Path(__file__).parent / "audio" / "data" / "nine_plus_four.flac"
+SPOKEN = "what is nine plus four"
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("vivavoce", deadline=None, max_examples=30, print_blob=True)
+hypothesis.settings.load_profile("vivavoce")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--goldens DIR``: folders of reference numbers to check instead of the stored ones."""
+    parser.addoption(
+        "--goldens",
+        action="append",
+        default=None,
+        metavar="DIR",
+        help="folder of golden cases, may be given several times (default: tests/goldens/data)",
+    )
+
+
+class Speech(NamedTuple):
+    """A spoken sentence.
+
+    Attributes:
+        waveform: float32 [S] within -1 and 1.
+        sample_rate: Hz.
+        text: What is said, lower case.
+    """
+
+    waveform: np.ndarray
+    sample_rate: int
+    text: str
+
+    def at(self, sample_rate: int) -> np.ndarray:
+        """Return the waveform at another rate."""
+        import soxr
+
+        if sample_rate == self.sample_rate:
+            return self.waveform
+        return np.asarray(soxr.resample(self.waveform, self.sample_rate, sample_rate), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def speech() -> Speech:
+    """Say "what is nine plus four" through espeak-ng, or read the stored clip where that is absent."""
+    import soundfile
+    from vivavoce.audio.synthesis import synthesize
+
+    try:
+        waveform, rate = synthesize(SPOKEN, "espeak:en-us")
+    except MissingExtraError:
+        waveform, rate = soundfile.read(STORED_SPEECH, dtype="float32")
+    return Speech(waveform, rate, SPOKEN)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Give a torch generator with a fixed seed."""
+    return torch.Generator().manual_seed(20240229)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Give a NumPy generator with a fixed seed."""
+    return np.random.default_rng(20240229)
