@@ -1,0 +1,165 @@
+"""Speak the domain with espeak-ng and flite: python recipes/nano/make_speech.py --out runs/nano/speech
+
+Writes numbered shards (24 kHz int16 samples and one JSON row per utterance), each complete or absent, so a
+stopped run goes on where it was. Splits: train; test_sentence (known voices, sentences never spoken in
+training, a tenth of the arithmetic facts never trained at all); test_voice (voices never used in training);
+unknown (sentences outside the domain, to be refused); voice (flite slt with phone times, for speaking).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import subprocess
+import time
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import sentences
+import soundfile
+import soxr
+from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions, number
+
+RATE = 24_000
+SHARD = 500
+VARIANTS = (
+    "m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4 f5 Alex Andy Annie Diogo Gene Lee Mike Michael ed adam pablo rob shelby "
+    "michel zac steph belinda anika klatt2 Marco antonio john robert"
+).split() + [""]
+ACCENTS = ["en-us", "en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029"]
+HELD_OUT_VOICES = ["flite:rms", "espeak:en-us+linda", "espeak:en-us+max", "espeak:en-gb-x-gbcwmd+m8"]
+KIND_WEIGHTS = {
+    "arithmetic": 30, "neighbour": 9, "parity": 3, "double": 4, "compare": 8, "count": 4, "calendar": 6, "clock": 5,
+    "opposite": 9, "spelling": 8, "color": 3, "animal": 3, "capital": 4, "plural": 4, "count of": 2, "talk": 5,
+}  # fmt: skip
+
+
+def draw_voice(rng: random.Random) -> str:
+    """A training voice: two in five flite (natural), the rest espeak-ng (many accents and timbres)."""
+    if rng.random() < 0.42:
+        return "flite:" + rng.choice(["slt", "slt", "awb", "awb", "kal16", "kal"])
+    variant = rng.choice(VARIANTS)
+    return "espeak:" + rng.choice(ACCENTS) + (f"+{variant}" if variant else "")
+
+
+def speak(job: dict) -> tuple[dict, np.ndarray | None]:
+    """Synthesise one utterance; None when the engine fails. Perturbs rate, pitch and level unless told not to."""
+    rng = random.Random(job["seed"])
+    engine, name = job["voice"].split(":")
+    text, perturb, factor = job["text"], job["split"] != "voice", 1.0
+    try:
+        if engine == "espeak":
+            speed, pitch = (rng.randrange(120, 200), rng.randrange(20, 80)) if perturb else (155, 50)
+            command = ["espeak-ng", "-v", name, "-s", str(speed), "-p", str(pitch), "--stdout", text]
+            wav = subprocess.run(command, capture_output=True, timeout=20, check=True).stdout
+        else:
+            stretch = rng.uniform(0.85, 1.25) if perturb else 1.0
+            path = Path(f"/dev/shm/nano_{os.getpid()}.wav")
+            command = ["flite", "-voice", name, "--setf", f"duration_stretch={stretch:.2f}", "-t", text, "-o", path]
+            if job["split"] == "voice":
+                command.insert(3, "-psdur")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+            job["phones"] = done.stdout.split() if job["split"] == "voice" else None
+            wav = path.read_bytes()
+            if perturb and rng.random() < 0.6:
+                factor = rng.uniform(0.82, 1.2)  # a longer or shorter vocal tract and another pitch
+        samples, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+    except (subprocess.SubprocessError, soundfile.LibsndfileError, OSError):
+        return job, None
+    samples = samples[:, 0] if samples.ndim > 1 else samples
+    samples = soxr.resample(samples, rate * factor, RATE, quality="MQ")
+    loud = np.nonzero(np.abs(samples) > 0.012 * max(1e-6, float(np.abs(samples).max())))[0]
+    if len(loud) == 0:
+        return job, None
+    if perturb:  # the "voice" split keeps its phone times, so nothing is cut there
+        samples = samples[max(0, loud[0] - 1200) : loud[-1] + 1800]
+    gain = 0.07 * (rng.uniform(0.6, 1.4) if perturb else 1.0)
+    samples = samples / np.sqrt(float((samples**2).mean()) + 1e-9) * gain
+    peak = float(np.abs(samples).max())
+    return job, (samples * (min(1.0, 0.98 / peak) * 32767)).astype(np.int16)
+
+
+def plan(scale: float, seed: int = 1) -> list[dict]:
+    """All utterances to make, shuffled, each with its own seed."""
+    rng = random.Random(seed)
+    items = all_items()
+    facts, questions = held_out_facts(items), held_out_questions(items)
+    train = [i for i in items if i.fact not in facts and i.question not in questions]
+    by_kind: dict[str, list] = {}
+    for item in train:
+        by_kind.setdefault(item.kind, []).append(item)
+    unseen = [i for i in items if i.fact in facts or i.question in questions]
+    jobs: list[dict] = []
+
+    def add(split: str, voice: str, kind: str, text: str, answer: str) -> None:
+        row = {"split": split, "voice": voice, "kind": kind, "text": text, "answer": answer}
+        jobs.append({**row, "seed": rng.randrange(1 << 30)})
+
+    def add_item(split: str, voice: str, item) -> None:
+        add(split, voice, item.kind, item.question, item.answer)
+
+    kinds, weights = list(KIND_WEIGHTS), list(KIND_WEIGHTS.values())
+    for _ in range(int(11_000 * scale)):
+        add_item("train", draw_voice(rng), rng.choice(by_kind[rng.choices(kinds, weights)[0]]))
+    for _ in range(int(3_000 * scale)):
+        add_item("train", draw_voice(rng), draw_open(rng))
+    for _ in range(int(1_500 * scale)):
+        digit = rng.choice(DIGITS)
+        add("train", draw_voice(rng), "digit", digit, digit)
+    for _ in range(int(2_600 * scale)):
+        add("unknown", draw_voice(rng), "unknown", sentences.unknown(rng), "")
+    for _ in range(int(6_500 * scale)):
+        add("voice", "flite:slt", "voice", sentences.to_speak(rng, train), "")
+    rng.shuffle(jobs)
+    tests_from = len(jobs)
+    for _ in range(400):
+        add_item("test_sentence", draw_voice(rng), rng.choice(unseen) if rng.random() < 0.8 else draw_open(rng))
+    for _ in range(400):
+        kind = rng.choices(kinds, weights)[0]
+        add_item("test_voice", rng.choice(HELD_OUT_VOICES), rng.choice(by_kind[kind]))
+    for _ in range(100):
+        digit = rng.choice(DIGITS)
+        add("test_voice", rng.choice(HELD_OUT_VOICES), "digit", digit, digit)
+    for _ in range(100):
+        add("test_unknown", rng.choice(HELD_OUT_VOICES), "unknown", sentences.unknown(rng), "")
+    for _ in range(120):
+        add("test_spoken", "flite:slt", "voice", sentences.to_speak(rng, unseen), "")
+    return jobs[tests_from:] + jobs[:tests_from]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full 26,000 utterances")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    jobs = plan(args.scale)
+    shards = [jobs[i : i + SHARD] for i in range(0, len(jobs), SHARD)]
+    start, seconds = time.time(), 0.0
+    with Pool(args.processes) as pool:
+        for number_, shard in enumerate(shards):
+            done = args.out / f"{number_:03d}.jsonl"
+            if done.exists():
+                continue
+            rows, offset = [], 0
+            with (args.out / f"{number_:03d}.i16").open("wb") as audio:
+                for row, samples in pool.imap(speak, shard, chunksize=4):
+                    if samples is None or len(samples) < RATE // 10:
+                        continue
+                    rows.append({**row, "offset": offset, "samples": len(samples)})
+                    offset += len(samples)
+                    audio.write(samples.tobytes())
+            part = done.with_suffix(".part")
+            part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            part.rename(done)
+            seconds += offset / RATE
+            print(f"shard {number_ + 1}/{len(shards)} {seconds / 60:.1f} min in {time.time() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
