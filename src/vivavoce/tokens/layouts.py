@@ -3,15 +3,15 @@
 A layout is pure integer arithmetic. It knows no tokenizer: its ids start at 0, and `vocabulary.py` adds the
 first code id. Letters: T coarse frames, T_l codes at level l; the period is the tokens per coarse frame.
 
-One rule gives the order of a coarse frame, for every codec: depth first. The coarse code comes first, then each
-of the finer codes below it, every one followed at once by its own finer codes:
+One rule gives the order of a coarse frame, for every codec: depth first. The coarse code comes first, then
+each of the finer codes below it, every one followed at once by its own finer codes:
 
     (1, 1)        A B                              EnCodec, two codebooks
     (1, 2, 4)     A B C C B C C                    SNAC 24 kHz, 7 tokens
     (1, 2, 4, 8)  A B C D D C D D B C D D C D D    SNAC 32/44 kHz, 15 tokens
 
-`interleaved` gives all levels the same ids (the level is told by position alone, so a lost token is not seen);
-`orpheus` gives every slot its own ids (the slot is told by the id, so a lost token is found at once).
+`interleaved` gives all levels the same ids (position alone tells the level, so a lost token is not seen);
+`orpheus` gives every slot its own ids (the id tells the slot, so a lost token is found at once).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def depth_first(codes_per_level: Sequence[int]) -> tuple[tuple[int, int], ...]:
     if not counts or counts[0] != 1 or not nested:
         raise LayoutError(
             f"levels with {counts} codes per frame have no depth-first order: wanted 1 code at the coarsest "
-            f"level and every count a multiple of the one before, as in (1, 2, 4). Write a layout for this codec."
+            f"level and every count a multiple of the one before, as in (1, 2, 4). Add a layout for it."
         )
     slots: list[tuple[int, int]] = []
 
@@ -232,9 +232,8 @@ class SlotLayout(Layout):
         slot = at % self.period
         low = self.offsets[slot]
         return (
-            f"token {value} at position {at} (coarse frame {at // self.period}, slot {slot} of {self.period}) "
-            f"is outside [{low}, {low + self.codebook_size}); tokens were lost, or another layout or codec made "
-            f"these."
+            f"token {value} at position {at} (coarse frame {at // self.period}, slot {slot}) is outside "
+            f"[{low}, {low + self.codebook_size}); tokens were lost, or another layout or codec made these."
         )
 
     def allowed(self, step: int) -> range:
@@ -279,8 +278,8 @@ class Orpheus(SlotLayout):
     """Every slot has its own ``codebook_size`` ids: 7 x 4096 for SNAC 24 kHz, 15 x 4096 for SNAC 32/44 kHz.
 
     Why: level and place are read from the id, so sampling can be constrained and damage found.
-    Source: Orpheus-TTS 0.1 (id = first + 4096 * slot + code). Where we differ: code 0 is a code like any other,
-    the first and last frames are kept, and a wrong slot is an error or a counted loss, never a shift.
+    Source: Orpheus-TTS 0.1 (id = first + 4096 * slot + code). Where we differ: code 0 is a code like any
+    other, the first and last frames are kept, and a wrong slot is an error or a counted loss, never a shift.
     """
 
     name = "orpheus"
@@ -291,8 +290,8 @@ class Orpheus(SlotLayout):
     def recover(self, ids: Sequence[int], frame_samples: int) -> Recovery:
         """Read a damaged sequence: keep whole frames, drop and count the rest.
 
-        A frame is kept iff its ``period`` tokens stand in slot order. Ids outside [0, num_ids) are damage. What
-        cannot be seen: a frame whose first tokens come from one frame and whose last tokens from the next.
+        A frame is kept iff its tokens stand in slot order. Ids outside [0, num_ids) are damage.
+        What cannot be seen: a frame with its first tokens from one frame and its last from the next.
         """
         flat = integers(ids).tolist()
         size, period = self.codebook_size, self.period
