@@ -1,0 +1,184 @@
+"""Batches that teach hearing and answering: speech -> transcript -> answer, and the same facts as text.
+
+Every step has its own random generators, made from the seed and the step, so a resumed run sees exactly what an
+uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from domain import DIGITS, all_items, draw_open, held_out_facts
+from speech_data import RATE, SpeechShards
+from torch import Tensor
+
+from vivavoce.audio.augment import ambient_noise, augment, babble
+from vivavoce.audio.features import LogMel
+from vivavoce.audio.files import read_audio
+from vivavoce.audio.resample import resample
+
+HEAR_RATE = 16_000
+SPEAKERS = ("george", "jackson", "lucas", "nicolas")
+
+
+@dataclass
+class HearingBatch:
+    """Padded log-mel features, lengths, CTC targets, and token rows that follow the audio."""
+
+    features: Tensor  # [B, M, T]
+    lengths: Tensor  # [B]
+    transcripts: list[list[int]]  # CTC targets, empty for what must be refused
+    before: list[list[int]]  # tokens before the audio, ends with <|user|>
+    after: list[list[int]]  # <|heard|> ... <|end|>; all after the first are trained
+
+
+class HearingData:
+    """Draws utterances of every kind and turns them into training rows.
+
+    Args:
+        speech: Folder of make_speech.py.
+        digits: Folder of the Free Spoken Digit Dataset, or None to train on synthetic speech only.
+        tokenizer: The bundle's tokenizer.
+        speakers: Real speakers to use.
+    """
+
+    def __init__(self, speech: Path, digits: Path | None, tokenizer, speakers: tuple[str, ...] = SPEAKERS) -> None:
+        self.tokenizer, self.mel = tokenizer, LogMel()
+        self.shards = SpeechShards(speech, {"train", "unknown"})
+        kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
+        for row in self.shards.rows:
+            kinds["unknown" if row["split"] == "unknown" else "digit" if row["kind"] == "digit" else "domain"].append(row)
+        self.kinds = kinds
+        self.people: dict[tuple[str, int], list[np.ndarray]] = {}
+        if digits is not None:
+            for path in sorted(digits.glob("*.wav")):
+                digit, speaker, _ = path.stem.split("_")
+                if speaker in speakers:
+                    wave, _ = read_audio(path, sample_rate=HEAR_RATE)
+                    self.people.setdefault((speaker, int(digit)), []).append(wave)
+        self.speakers = speakers if self.people else ()
+        items = all_items()
+        unseen = held_out_facts(items)
+        self.facts = [(i.question, i.answer) for i in items if i.fact not in unseen]
+        by_kind: dict[str, list[tuple[str, str]]] = {}
+        for item in items:
+            if item.fact not in unseen:
+                by_kind.setdefault(item.kind, []).append((item.question, item.answer))
+        self.by_kind = by_kind
+        get = tokenizer.convert_tokens_to_ids
+        self.user, self.heard = get("<|user|>"), get("<|heard|>")
+        self.assistant, self.end, self.unclear = get("<|assistant|>"), get("<|end|>"), get("<|unclear|>")
+
+    def ids(self, text: str) -> list[int]:
+        return self.tokenizer.convert_tokens_to_ids(text.split())
+
+    def _wave(self, row: dict) -> np.ndarray:
+        return resample(self.shards.samples(row), RATE, HEAR_RATE)
+
+    def _voices(self, rng: random.Random, count: int) -> list[np.ndarray]:
+        return [self._wave(rng.choice(self.kinds["domain"])) for _ in range(count)]
+
+    def _person(self, rng: random.Random) -> tuple[np.ndarray, str]:
+        """One real digit, or a string of two to five spliced from one speaker."""
+        speaker = rng.choice(self.speakers)
+        count = 1 if rng.random() < 0.6 else rng.randint(2, 5)
+        digits = [rng.randrange(10) for _ in range(count)]
+        parts: list[np.ndarray] = []
+        for digit in digits:
+            parts.append(rng.choice(self.people[speaker, digit]))
+            parts.append(np.zeros(int(rng.uniform(0.02, 0.3) * HEAR_RATE), np.float32))
+        return np.concatenate(parts[:-1]), " ".join(DIGITS[d] for d in digits)
+
+    def _refused(self, rng: random.Random, noise: np.random.Generator) -> np.ndarray:
+        """Something that must not be understood: silence, noise, many voices, reversed or chopped speech."""
+        samples, u = int(rng.uniform(0.3, 2.5) * HEAR_RATE), rng.random()
+        if u < 0.12:
+            return (noise.standard_normal(samples) * rng.choice([0.0, 1e-5, 1e-4])).astype(np.float32)
+        if u < 0.5:
+            return ambient_noise(samples, HEAR_RATE, noise) * float(10 ** rng.uniform(-3, -0.7))
+        if u < 0.72:
+            mixed = babble(samples, self._voices(rng, rng.randint(3, 8)), noise)
+            return mixed * float(10 ** rng.uniform(-2.5, -0.8))
+        wave = self._person(rng)[0] if self.people and rng.random() < 0.4 else self._voices(rng, 1)[0]
+        if u < 0.9:
+            return augment(np.ascontiguousarray(wave[::-1]), HEAR_RATE, noise)
+        size = max(800, len(wave) // 12)  # shuffled pieces: speech-like sound in no order
+        pieces = [wave[i : i + size] for i in range(0, len(wave), size)]
+        rng.shuffle(pieces)
+        return augment(np.concatenate(pieces), HEAR_RATE, noise)
+
+    def draw(self, rng: random.Random, strength: float) -> tuple[np.ndarray, str, str]:
+        """(waveform 16 kHz, transcript, answer); an empty transcript means "refuse"."""
+        noise = np.random.default_rng(rng.getrandbits(32))
+        u = rng.random()
+        if u < 0.08:
+            return self._refused(rng, noise), "", ""
+        voices = self._voices(rng, 3) if rng.random() < 0.12 * strength else []
+        if self.people and u < 0.33:
+            wave, text = self._person(rng)
+            return augment(wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices), text, text
+        row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit" if u > 0.87 else "domain"])
+        wave = augment(self._wave(row), HEAR_RATE, noise, strength=strength, voices=voices)
+        return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
+
+    def text_turn(self, rng: random.Random) -> tuple[str, str]:
+        """A typed question with its answer; half the draws are arithmetic, which has the most facts."""
+        u = rng.random()
+        if u < 0.1:
+            item = draw_open(rng)
+            return item.question, item.answer
+        if u < 0.5:
+            return rng.choice(self.by_kind["arithmetic"])
+        if u < 0.65:
+            return rng.choice(self.facts)
+        return rng.choice(self.by_kind[rng.choice(list(self.by_kind))])
+
+    def batch(self, rng: random.Random, size: int, strength: float) -> list[HearingBatch]:
+        """Two batches of ``size`` / 2, short and long clips apart, so that padding stays small."""
+        drawn = sorted((self.draw(rng, strength) for _ in range(size)), key=lambda row: len(row[0]))
+        return [self._collate(drawn[: size // 2], rng), self._collate(drawn[size // 2 :], rng)]
+
+    def _collate(self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random) -> HearingBatch:
+        samples = torch.tensor([max(800, len(w)) for w, _, _ in drawn])
+        waves = torch.zeros(len(drawn), int(samples.max()))
+        for i, (wave, _, _) in enumerate(drawn):
+            waves[i, : len(wave)] = torch.from_numpy(wave)
+        features, lengths = self.mel(waves, samples)
+        transcripts, before, after = [], [], []
+        for _, text, answer in drawn:
+            words = self.ids(text)
+            transcripts.append(words)
+            row = [self.heard, *(words or [self.unclear])]
+            row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
+            history: list[int] = []
+            if rng.random() < 0.25:  # an earlier typed turn, so that a conversation can go on
+                question, reply = self.text_turn(rng)
+                history = [self.user, self.heard, *self.ids(question), self.assistant, *self.ids(reply), self.end]
+            before.append([*history, self.user])
+            after.append(row)
+        return HearingBatch(features, lengths, transcripts, before, after)
+
+    def text_batch(self, rng: random.Random, size: int) -> tuple[Tensor, Tensor]:
+        """Typed conversations of one or two turns: ids [B, L] and labels (answers only, -100 elsewhere)."""
+        rows, targets = [], []
+        for _ in range(size):
+            ids: list[int] = []
+            labels: list[int] = []
+            for _ in range(rng.choice([1, 1, 2])):
+                question, answer = self.text_turn(rng)
+                ask = [self.user, self.heard, *self.ids(question), self.assistant]
+                reply = [*self.ids(answer), self.end]
+                ids += ask + reply
+                labels += [-100] * len(ask) + reply
+            rows.append(ids)
+            targets.append(labels)
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        return (
+            torch.tensor([r + [pad] * (width - len(r)) for r in rows]),
+            torch.tensor([t + [-100] * (width - len(t)) for t in targets]),
+        )

@@ -1,0 +1,79 @@
+"""The bundle's closed vocabulary: one token per word of the domain, per letter and per phone.
+
+python recipes/nano/make_tokenizer.py --out runs/nano/tokenizer
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from domain import vocabulary
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from vivavoce.tokens.phones import PHONES
+
+SPECIALS = (
+    "<pad> <unk> <|user|> <|heard|> <|assistant|> <|end|> <|unclear|> <|audio|> <|speak|> <|word|> <|frames|>"
+).split()
+
+# A spoken turn is audio, then what was heard; a typed turn is only what was "heard". After a spoken turn the
+# model writes the transcript first, so the generation prompt ends at <|heard|>.
+CHAT_TEMPLATE = (
+    "{%- for m in messages -%}"
+    "{%- if m['role'] == 'user' -%}"
+    "{{ '<|user|>' }}"
+    "{%- if m['content'] is string -%}{{ '<|heard|>' + m['content'] }}{%- set typed = true -%}"
+    "{%- else -%}"
+    "{%- for p in m['content'] -%}{%- if p['type'] == 'audio' -%}{{ '<|audio|>' }}{%- endif -%}{%- endfor -%}"
+    "{{ '<|heard|>' }}"
+    "{%- for p in m['content'] -%}{%- if p['type'] == 'text' -%}{{ ' ' + p['text'] }}{%- endif -%}{%- endfor -%}"
+    "{%- endif -%}"
+    "{%- elif m['role'] == 'assistant' -%}"
+    "{{ '<|assistant|>' }}"
+    "{%- if m['content'] is string -%}{{ m['content'] }}"
+    "{%- else -%}"
+    "{%- for p in m['content'] -%}{%- if p['type'] == 'text' -%}{{ ' ' + p['text'] }}{%- endif -%}{%- endfor -%}"
+    "{%- endif -%}"
+    "{{ '<|end|>' }}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}"
+    "{%- set last = messages[-1]['content'] -%}"
+    "{%- if last is string or last | selectattr('type', 'equalto', 'text') | list -%}{{ '<|assistant|>' }}{%- endif -%}"
+    "{%- endif -%}"
+)
+
+
+def build() -> PreTrainedTokenizerFast:
+    """Special tokens, then phones, then the words of the domain in alphabetical order."""
+    phones = [f"<|ph_{p}|>" for p in PHONES]
+    names = [*SPECIALS, *phones, *vocabulary()]
+    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(Regex(r"$"), " "), decoders.Fuse(), decoders.Strip(" ", 0, 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<|end|>",
+        additional_special_tokens=[n for n in (*SPECIALS, *phones) if n not in ("<pad>", "<unk>", "<|end|>")],
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    tokenizer = build()
+    tokenizer.save_pretrained(args.out)
+    print(f"{len(tokenizer)} tokens in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

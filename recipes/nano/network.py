@@ -1,0 +1,75 @@
+"""The bundle's network while it trains: the parts of the speech LM under the names they have in the saved model."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from hearing import HearingBatch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from vivavoce.models.connectors.stack import StackConfig, StackProjector
+from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
+
+WIDTH = 256
+
+
+def text_config(vocab_size: int) -> LlamaConfig:
+    """A Llama of 4.9 M parameters."""
+    return LlamaConfig(
+        vocab_size=vocab_size, hidden_size=WIDTH, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=5, pad_token_id=0, attn_implementation="sdpa",
+    )  # fmt: skip
+
+
+class Nano(nn.Module):
+    """Ears, mind and (once its training starts) voice."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.language_model = LlamaForCausalLM(text_config(vocab_size))
+        self.encoder_config = MelCTCConfig(vocab_size=vocab_size)
+        self.audio_encoder = MelCTCEncoder(self.encoder_config)
+        self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512)
+        self.connector = StackProjector(self.connector_config)
+        self.voice: nn.Module | None = None
+
+    def backbone(self, embeds: Tensor) -> Tensor:
+        """Input embeddings [B, L, D] -> final hidden states; padding is on the right, so causality hides it."""
+        return self.language_model.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+
+    def token_loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the next token at the positions whose label is not -100."""
+        hidden, target = hidden[:, :-1], labels[:, 1:]
+        chosen = target != -100
+        return F.cross_entropy(self.language_model.lm_head(hidden[chosen]).float(), target[chosen])
+
+    def text_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
+        return self.token_loss(self.backbone(self.language_model.model.embed_tokens(ids)), labels)
+
+    def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor]:
+        """(language-model loss on transcript and answer, CTC loss per target word)."""
+        states, frames = self.audio_encoder(batch.features, batch.lengths)
+        log_probs = F.log_softmax(self.audio_encoder.ctc_logits(states).float(), -1)
+        counts = torch.tensor([len(t) for t in batch.transcripts])
+        flat = torch.tensor([i for t in batch.transcripts for i in t] or [1])
+        ctc = F.ctc_loss(
+            log_probs.transpose(0, 1), flat, frames, counts,
+            blank=self.encoder_config.blank_id, reduction="none", zero_infinity=True,
+        )  # fmt: skip
+        # an empty target has one path, all blanks: its loss is a sum over frames and is scaled like a word's
+        ctc = (ctc / torch.where(counts > 0, counts, torch.tensor(4))).mean()
+        audio, counts = self.connector(states, frames)
+        embed = self.language_model.model.embed_tokens
+        rows, labels = [], []
+        for i, (before, after) in enumerate(zip(batch.before, batch.after, strict=True)):
+            heard = audio[i, : int(counts[i])]
+            tokens = embed(torch.tensor(before + after)).to(heard.dtype)
+            rows.append(torch.cat([tokens[: len(before)], heard, tokens[len(before) :]]))
+            skip = len(before) + len(heard) + 1
+            labels.append(torch.cat([torch.full((skip,), -100), torch.tensor(after[1:])]))
+        width = -(-max(map(len, rows)) // 16) * 16
+        embeds = torch.stack([F.pad(r, (0, 0, 0, width - len(r))) for r in rows])
+        target = torch.stack([F.pad(t, (0, width - len(t)), value=-100) for t in labels])
+        return self.token_loss(self.backbone(embeds), target), ctc

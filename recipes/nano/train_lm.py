@@ -1,0 +1,174 @@
+"""Train the bundle's ears, mind and voice in one network.
+
+python recipes/nano/train_lm.py --stage hear --speech runs/nano/speech --out runs/nano/hear          (synthetic speech)
+torchrun --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init runs/nano/hear --speech runs/nano/speech \
+    --digits FSDD --voice runs/nano/voice.pt --out runs/nano/lm                                     (people, and the voice)
+
+A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC), typed facts, and speaking. With one
+process the tasks follow each other; with two, one process hears and the other speaks, and gradients are summed, so
+both ways take the same step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import time
+from pathlib import Path
+
+import checkpoint
+import torch
+import torch.distributed as dist
+from hearing import SPEAKERS, HearingData
+from network import Nano
+from torch import nn
+from transformers import AutoTokenizer
+
+PEAK_LR = {"hear": 1e-3, "all": 8e-4}
+WARM_STEPS = {"hear": 150, "all": 0}  # typed facts only
+
+
+def strength_at(stage: str, step: int, steps: int) -> float:
+    """How strongly speech is augmented: clean speech first, or the encoder never starts to align."""
+    return min(1.0, max(0.0, (step - 0.3 * steps) / (0.4 * steps))) if stage == "hear" else 1.0
+
+
+def rate_at(stage: str, step: int, steps: int) -> float:
+    """Learning rate: linear warm-up, then cosine; the first stage stops high, the second ends at 2 %."""
+    peak, warm = PEAK_LR[stage], min(1.0, (step + 1) / 60)
+    floor = 0.5 if stage == "hear" else 0.02
+    return peak * warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Add the gradients of all processes; a parameter unused by this process's tasks counts as zero."""
+    grads = []
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        grads.append(parameter.grad)
+    flat = torch.cat([g.reshape(-1) for g in grads])
+    dist.all_reduce(flat)
+    at = 0
+    for grad in grads:
+        grad.copy_(flat[at : at + grad.numel()].view_as(grad))
+        at += grad.numel()
+
+
+def hear(model: Nano, data: HearingData, rng: random.Random, args: argparse.Namespace, strength: float) -> dict[str, float]:
+    """Backward of one hearing and one text batch; returns the losses."""
+    out = {"transcript+answer": 0.0, "ctc": 0.0}
+    for batch in data.batch(rng, args.batch, strength):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, ctc = model.hearing_loss(batch)
+        (0.5 * loss + 0.5 * ctc).backward()
+        out["transcript+answer"] += float(loss.detach()) / 2
+        out["ctc"] += float(ctc.detach()) / 2
+    return {**out, **text(model, data, rng, args.text_batch)}
+
+
+def text(model: Nano, data: HearingData, rng: random.Random, size: int) -> dict[str, float]:
+    ids, labels = data.text_batch(rng, size)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.text_loss(ids, labels)
+    loss.backward()
+    return {"facts": float(loss.detach())}
+
+
+def speak(model: Nano, data, rng: random.Random, size: int) -> dict[str, float]:
+    """Backward of one speaking batch; returns the losses."""
+    batch = data.batch(rng, size)
+    with torch.autocast("cpu", torch.bfloat16):
+        codes, durations = model.speaking_loss(batch)
+    (codes + 0.2 * durations).backward()
+    return {"codes": float(codes.detach()), "durations": float(durations.detach())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=["hear", "all"], required=True)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, default=Path("runs/nano/tokenizer"))
+    parser.add_argument("--digits", type=Path, help="folder of the Free Spoken Digit Dataset")
+    parser.add_argument("--leave-out", choices=SPEAKERS, help="real speaker to keep for testing")
+    parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
+    parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--text-batch", type=int, default=48)
+    parser.add_argument("--speak-batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        dist.init_process_group("gloo")
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    model = Nano(len(tokenizer))
+    hearing = speaking = None
+    if rank == 0:
+        speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
+        hearing = HearingData(args.speech, args.digits, tokenizer, speakers)
+    if args.voice:
+        from speaking import SpeakingData
+
+        speaking = SpeakingData(args.voice, tokenizer)
+        model.add_voice(speaking.voice_config)
+    if args.init:
+        weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
+        left = model.load_state_dict(weights, strict=False)
+        assert not left.unexpected_keys and all(k.startswith("voice.") for k in left.missing_keys), left
+    optimizer = torch.optim.AdamW(model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05)
+    step, spent, state_file = 0, 0.0, args.out / "state.pt"
+    if state := checkpoint.load(state_file):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, spent = state["step"], state["cpu_s"]
+        print(f"resumed at step {step}", flush=True)
+    begin, totals, count = time.process_time() - spent, {}, 0
+    while step < args.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(args.stage, step, args.steps)
+        losses: dict[str, float] = {}
+        if hearing is not None:
+            rng = random.Random(f"hear {args.seed} {step}")
+            if step < WARM_STEPS[args.stage]:
+                losses |= text(model, hearing, rng, 3 * args.text_batch)
+            else:
+                losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, args.steps))
+        if speaking is not None and rank == world - 1:
+            rng = random.Random(f"speak {args.seed} {step}")
+            torch.manual_seed(rng.getrandbits(32))
+            losses |= speak(model, speaking, rng, args.speak_batch)
+        if world > 1:
+            sum_gradients(model)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step, count = step + 1, count + 1
+        for key, value in losses.items():
+            totals[key] = totals.get(key, 0.0) + value
+        if step % 50 == 0:
+            means = " ".join(f"{k} {v / count:.3f}" for k, v in totals.items())
+            cpu = time.process_time() - begin
+            print(f"[{rank}] step {step} cpu {cpu:.0f} s lr {optimizer.param_groups[0]['lr']:.1e} {means}", flush=True)
+            totals, count = {}, 0
+        if rank == 0 and (step % 100 == 0 or step == args.steps):
+            checkpoint.save(
+                state_file,
+                model=model.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step,
+                cpu_s=time.process_time() - begin,
+            )
+    if world > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
