@@ -1,0 +1,17 @@
+"""Published models as configs of the one model class.
+
+A preset looks at a plain causal LM whose tokenizer has audio tokens (theirs or ours) and says how it hears
+and speaks.
+"""
+
+from vivavoce.base.registry import Registry
+
+# name -> object of class presets.preset:Preset
+PRESETS = Registry(
+    "preset",
+    {
+        "jan_llama3": "vivavoce.models.presets.jan_llama3:JAN_LLAMA3",
+        "orpheus": "vivavoce.models.presets.orpheus:ORPHEUS",
+    },
+    group="vivavoce.presets",
+)

@@ -1,0 +1,377 @@
+"""The speech LM: a causal LM plus, each optional, an audio encoder, a connector and an aligned voice.
+
+Letters: B batch, L positions, N audio clips, M mel bins, T feature frames, F encoder frames, D width.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultimodalLM,
+    GenerationMixin,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from vivavoce.base.errors import CheckpointError, ModelError
+from vivavoce.models import CONNECTORS, ENCODERS, VOICES
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
+from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
+
+AUDIO_INPUTS = ("input_features", "feature_lengths", "audio_batch_index")
+
+
+@dataclass
+class HeardAudio:
+    """What the ears made of N clips.
+
+    Attributes:
+        states: float [N, F, D_audio], the encoder's output.
+        frames: int64 [N], true encoder frames.
+        embeddings: float [N, F', D], the connector's output.
+        counts: int64 [N], true embeddings, which is also the number of placeholders of each clip.
+    """
+
+    states: Tensor
+    frames: Tensor
+    embeddings: Tensor
+    counts: Tensor
+
+
+class SpeechLM(PreTrainedModel, GenerationMixin):
+    """A causal LM with ears and a voice.
+
+    The parts are ``language_model`` (any causal LM of transformers) and ``audio_encoder``, ``connector`` and
+    ``voice``, each None where the config has none. It is an ordinary transformers model: ``from_pretrained``,
+    ``save_pretrained``, ``generate`` with streamers, PEFT and ``pipeline("any-to-any")`` work.
+
+    Args:
+        config: What to build.
+        text_model: A ready text model to take instead of building one from ``config.text_config``.
+        defer_text_model: Leave ``language_model`` out; ``attach_text_model`` must follow.
+    """
+
+    config_class = SpeechLMConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities: Any = ("text", "audio")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: SpeechLMConfig,
+        text_model: PreTrainedModel | None = None,
+        defer_text_model: bool = False,
+    ) -> None:
+        super().__init__(config)
+        if text_model is None and not defer_text_model:
+            text_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model: Any = text_model
+        ears = config.audio_in if isinstance(config.audio_in, EmbeddingsIn) else None
+        self.audio_encoder: Any = build_part(ENCODERS, ears.encoder, "audio_in.encoder") if ears else None
+        self.connector: Any = build_part(CONNECTORS, ears.connector, "audio_in.connector") if ears else None
+        mouth = config.audio_out if isinstance(config.audio_out, TokensOut) else None
+        record = mouth.voice if mouth else None
+        self.voice: Any = build_part(VOICES, record, "audio_out.voice") if record else None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Leave parts as their own constructors made them; the text model initialises itself."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.language_model.get_output_embeddings() if self.language_model is not None else None
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def get_decoder(self) -> nn.Module:
+        return self.language_model.get_decoder()
+
+    def attach_text_model(self, text_model: PreTrainedModel) -> None:
+        """Take a loaded text model as ``language_model``.
+
+        Raises:
+            CheckpointError: Its width or vocabulary is not what this model was made with.
+        """
+        for name in ("hidden_size", "vocab_size"):
+            wanted, given = getattr(self.config.text_config, name), getattr(text_model.config, name)
+            if wanted != given:
+                raise CheckpointError(
+                    f"the text model {text_model.config.name_or_path!r} has {name} {given}, this model was "
+                    "made for "
+                    f"{wanted}; give the text model it was trained with."
+                )
+        self.language_model = text_model
+        self.config.text_config = text_model.config
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+
+    # ears
+
+    def hear(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> HeardAudio:
+        """Run encoder and connector.
+
+        Args:
+            input_features: float [N, M, T].
+            feature_lengths: True frames of each clip, int64 [N]; None means T for all.
+
+        Raises:
+            ModelError: The model does not hear by embeddings.
+        """
+        if self.audio_encoder is None:
+            raise ModelError(
+                f'audio features were given to a model whose audio_in is "{self.config.audio_in.type}"; '
+                'only audio_in "embeddings" takes them.'
+            )
+        encoder_dtype = next(self.audio_encoder.parameters()).dtype
+        features = input_features.to(self.device, encoder_dtype)
+        if feature_lengths is None:
+            feature_lengths = torch.full((len(features),), features.shape[-1])
+        states, frames = self.audio_encoder(features, feature_lengths.to(self.device))
+        embeddings, counts = self.connector(states, frames)
+        return HeardAudio(states, frames, embeddings, counts)
+
+    def get_audio_features(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> Tensor:
+        """The embeddings of all clips one after the other, float [sum of counts, D]."""
+        heard = self.hear(input_features, feature_lengths)
+        valid = torch.arange(heard.embeddings.shape[1], device=heard.counts.device) < heard.counts[:, None]
+        return heard.embeddings[valid]
+
+    def embed(
+        self, input_ids: Tensor, heard: HeardAudio | None, audio_batch_index: Tensor | None = None
+    ) -> Tensor:
+        """Embed tokens and put heard audio at its placeholders; float [B, L, D].
+
+        Raises:
+            ModelError: Placeholders and audio do not match in number.
+        """
+        placeholder = self.config.audio_token_id
+        if placeholder is None:
+            return self.get_input_embeddings()(input_ids)
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(input_ids == placeholder, 0))
+        if heard is None:
+            heard_none = embeddings.new_zeros(0, 0, embeddings.shape[-1])
+            counts = torch.zeros(0, dtype=torch.long, device=input_ids.device)
+            return merge_audio(input_ids, embeddings, heard_none, counts, placeholder)
+        return merge_audio(
+            input_ids, embeddings, heard.embeddings, heard.counts, placeholder, audio_batch_index
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        input_features: Tensor | None = None,
+        feature_lengths: Tensor | None = None,
+        audio_batch_index: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Run the text model over tokens and heard audio.
+
+        Args:
+            input_ids: int64 [B, L], with one placeholder per audio embedding.
+            attention_mask: int64 [B, L (+ past)], 0 on padding; either side may be padded.
+            position_ids: int64 [B, L]; made from the mask when the left side is padded.
+            past_key_values: A cache of earlier positions.
+            inputs_embeds: float [B, L, D] instead of ``input_ids``; audio is then already in it.
+            labels: int64 [B, L], -100 where no loss is taken.
+            input_features: float [N, M, T], the clips in reading order, row by row.
+            feature_lengths: int64 [N], true frames.
+            audio_batch_index: int64 [N], row of each clip; lets every row be checked on its own.
+            kwargs: More arguments of the text model (``use_cache``, ``logits_to_keep``, ...).
+
+        Raises:
+            ModelError: Features where none belong, or placeholders and audio differ in number.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ModelError("give input_ids or inputs_embeds, one of the two.")
+        if input_features is not None and input_ids is None:
+            raise ModelError(
+                "input_features need input_ids, which say where the audio belongs; not inputs_embeds."
+            )
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if input_features is not None:
+            assert input_ids is not None
+            heard = self.hear(input_features, feature_lengths)
+            inputs_embeds, input_ids = self.embed(input_ids, heard, audio_batch_index), None
+        elif input_ids is not None and self.config.audio_token_id is not None and past == 0:
+            inputs_embeds, input_ids = self.embed(input_ids, None), None
+        if position_ids is None and attention_mask is not None:
+            length = (inputs_embeds if input_ids is None else input_ids).shape[1]  # type: ignore[union-attr]
+            position_ids = positions_from_mask(attention_mask, length)
+        if position_ids is not None:
+            kwargs["position_ids"] = position_ids
+        return self.language_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            labels=labels,
+            **kwargs,
+        )
+
+    # generation
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pass audio on where its placeholders are: at the first iteration, always without a cache."""
+        parent: Any = super()
+        inputs: dict[str, Any] = parent.prepare_inputs_for_generation(
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            for name in AUDIO_INPUTS:
+                inputs.pop(name, None)
+        return inputs
+
+    def _expand_inputs_for_generation(  # type: ignore[override]
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Repeat rows for beams and several answers; each row keeps its own group of clips."""
+        audio = {name: model_kwargs.pop(name, None) for name in AUDIO_INPUTS}
+        features = audio["input_features"]
+        if features is not None and expand_size > 1:
+            assert input_ids is not None
+            index = audio["audio_batch_index"]
+            if index is None:
+                if len(input_ids) > 1 and len(features) != len(input_ids):
+                    raise ModelError(
+                        f"{len(features)} clips for {len(input_ids)} rows: give audio_batch_index (the row "
+                        "of each "
+                        "clip) to use beams or several answers per row."
+                    )
+                index = torch.arange(len(features), device=input_ids.device).clamp(max=len(input_ids) - 1)
+            order, audio["audio_batch_index"] = expand_clips(index, len(input_ids), expand_size)
+            audio["input_features"] = features[order.to(features.device)]
+            if audio["feature_lengths"] is not None:
+                audio["feature_lengths"] = audio["feature_lengths"][order.to(audio["feature_lengths"].device)]
+        parent: Any = super()
+        input_ids, model_kwargs = parent._expand_inputs_for_generation(
+            expand_size=expand_size,
+            is_encoder_decoder=is_encoder_decoder,
+            input_ids=input_ids,
+            **model_kwargs,
+        )
+        return input_ids, {**model_kwargs, **{k: v for k, v in audio.items() if v is not None}}
+
+    # storage
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], backbone: str | None = None, **kwargs: Any
+    ) -> None:
+        """Write config and weights (safetensors).
+
+        Args:
+            save_directory: Folder, made if absent.
+            backbone: "merged" writes the text model's weights too. "reference" leaves them out and keeps only
+                ``config.text_model_ref``: right for a frozen text model, wrong for one that was trained.
+                Default: "reference" if the config names a text model, else "merged".
+            kwargs: More arguments of transformers' ``save_pretrained``.
+
+        Raises:
+            ModelError: Unknown ``backbone``, or "reference" without ``config.text_model_ref``.
+        """
+        reference = self.config.text_model_ref
+        backbone = backbone or ("reference" if reference else "merged")
+        if backbone not in ("merged", "reference"):
+            raise ModelError(f"backbone is {backbone!r}, wanted 'merged' or 'reference'.")
+        if backbone == "merged":
+            self.config.text_model_ref = None
+            try:
+                super().save_pretrained(save_directory, **kwargs)
+            finally:
+                self.config.text_model_ref = reference
+            return
+        if not reference:
+            raise ModelError(
+                'backbone="reference" stores the name of the text model instead of its weights; set '
+                "config.text_model_ref to a hub id or a folder first."
+            )
+        state = kwargs.pop("state_dict", None) or self.state_dict()
+        own = {name: value for name, value in state.items() if not name.startswith("language_model.")}
+        super().save_pretrained(save_directory, state_dict=own, **kwargs)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        config: SpeechLMConfig | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a folder or hub id written by ``save_pretrained``; fetches a referenced text model as well.
+
+        Args:
+            pretrained_model_name_or_path: Folder or hub id.
+            model_args: Passed on.
+            config: Instead of the stored one.
+            output_loading_info: Return ``(model, info)``.
+            kwargs: More arguments of transformers' ``from_pretrained`` (``dtype``, ``device_map``,
+                ``quantization_config``, ...); those about weights also go to a referenced text model.
+
+        Raises:
+            CheckpointError: Tensors are missing, unexpected or of another shape; nothing is filled in at
+                random.
+        """
+        from vivavoce.models.weights import load_reference, raise_on_faults, restore_buffers
+
+        if config is None:
+            source: Any = pretrained_model_name_or_path
+            config = SpeechLMConfig.from_pretrained(source, **_hub_arguments(kwargs))
+        reference = config.text_model_ref
+        deferred = {"defer_text_model": True} if reference else {}
+        kwargs["ignore_mismatched_sizes"] = True  # so that they reach raise_on_faults with their names
+        parent: Any = super()
+        try:
+            model, info = parent.from_pretrained(
+                pretrained_model_name_or_path,
+                *model_args,
+                config=config,
+                output_loading_info=True,
+                **deferred,
+                **kwargs,
+            )
+        except RuntimeError as error:
+            raise CheckpointError(f"{pretrained_model_name_or_path}: {error}") from error
+        raise_on_faults(info, str(pretrained_model_name_or_path))
+        if reference:
+            folder = Path(pretrained_model_name_or_path or ".")
+            model.attach_text_model(load_reference(reference, folder, kwargs))
+        restore_buffers(model)
+        return (model, info) if output_loading_info else model
+
+
+def _hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+    names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+    return {name: kwargs[name] for name in names if name in kwargs}
+
+
+AutoModel.register(SpeechLMConfig, SpeechLM, exist_ok=True)
+AutoModelForMultimodalLM.register(SpeechLMConfig, SpeechLM, exist_ok=True)

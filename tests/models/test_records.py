@@ -1,0 +1,59 @@
+"""Records from JSON: types are fitted, faults are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from vivavoce.base.errors import ConfigError
+from vivavoce.models.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    size: int
+    rate: float = 1.0
+    name: str | None = None
+    kind: Literal["a", "b"] = "a"
+    strides: tuple[int, ...] = ()
+    flag: bool = False
+    table: dict[str, Any] = field(default_factory=dict)
+
+
+def test_json_types_are_fitted():
+    sample = read_record(
+        Sample, {"size": 3.0, "rate": 2, "strides": [4, 2, 1], "kind": "b", "name": "x"}, "s"
+    )
+    assert sample == Sample(3, 2.0, "x", "b", (4, 2, 1))
+    assert isinstance(sample.size, int) and isinstance(sample.rate, float)
+    assert read_record(Sample, write_record(sample), "s") == sample
+    assert read_record(Sample, sample, "s") is sample
+
+
+@pytest.mark.parametrize(
+    ("record", "part"),
+    [
+        ({"size": 2.5}, "s.size is 2.5, wanted int"),
+        ({"size": True}, "s.size is True, wanted int"),
+        ({"size": 1, "flag": 1}, "s.flag is 1, wanted bool"),
+        ({"size": 1, "strides": [1, "2"]}, "s.strides is [1, '2'], wanted a list of int"),
+        ({"size": 1, "strides": 4}, "wanted a list"),
+        ({"size": 1, "name": 4}, "wanted str or null"),
+        ({"size": 1, "kind": "c"}, "one of 'a', 'b'"),
+        ({"size": 1, "table": []}, "wanted an object"),
+        ({"syze": 1}, "did you mean 'size'"),
+        ({}, "s.size is missing"),
+        ([], "wanted an object"),
+    ],
+)
+def test_faults_are_named(record, part):
+    with pytest.raises(ConfigError) as caught:
+        read_record(Sample, record, "s")
+    assert part in str(caught.value)
