@@ -138,7 +138,9 @@ def check_table(num_words: int, seed: int) -> None:
     words = random.Random(seed).sample(Lexicon().words(), num_words)
     answers = flite_phones(words, "slt", batch_words=200)
     lexicon = Lexicon()
-    different = [(word, answer) for word, answer in zip(words, answers, strict=True) if lexicon.phones(word) != answer]
+    different = [
+        (word, answer) for word, answer in zip(words, answers, strict=True) if lexicon.phones(word) != answer
+    ]
     for word, answer in different:
         print(f"{word}: table {' '.join(lexicon.phones(word))} | slt {' '.join(answer)}")
     print(f"{len(different)} of {num_words} words differ from slt (corrections and our own words included)")
@@ -149,7 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cmudict", type=Path, help="CMUdict file; default: the one pocketsphinx carries")
     parser.add_argument("--out", type=Path, default=LEXICON_PATH)
-    parser.add_argument("--check", type=int, metavar="WORDS", help="only compare the written table with voice slt")
+    parser.add_argument(
+        "--check", type=int, metavar="WORDS", help="only compare the written table with voice slt"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if shutil.which("flite") is None:
@@ -168,7 +172,9 @@ def main() -> None:
     kept = drop_possessives(table)
     write_table(kept, args.out)
     print(f"{len(words)} words; {num_corrected} corrected from CMUdict; {len(OURS)} ours")
-    print(f"{len(table) - len(kept)} possessives left out; {len(kept)} written; {args.out.stat().st_size} bytes")
+    print(
+        f"{len(table) - len(kept)} possessives left out; {len(kept)} written; {args.out.stat().st_size} bytes"
+    )
 
 
 if __name__ == "__main__":
