@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from hearing import HearingBatch
+from speaking import SpeakingBatch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vivavoce.models.connectors.stack import StackConfig, StackProjector
 from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
+from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
 
 WIDTH = 256
 
@@ -33,7 +35,11 @@ class Nano(nn.Module):
         self.audio_encoder = MelCTCEncoder(self.encoder_config)
         self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512)
         self.connector = StackProjector(self.connector_config)
-        self.voice: nn.Module | None = None
+        self.voice: AlignedVoice | None = None
+
+    def add_voice(self, config: AlignedVoiceConfig) -> None:
+        """Give the network a voice, freshly initialised."""
+        self.voice = AlignedVoice(config)
 
     def backbone(self, embeds: Tensor) -> Tensor:
         """Input embeddings [B, L, D] -> final hidden states; padding is on the right, so causality hides it."""
@@ -73,3 +79,20 @@ class Nano(nn.Module):
         embeds = torch.stack([F.pad(r, (0, 0, 0, width - len(r))) for r in rows])
         target = torch.stack([F.pad(t, (0, width - len(t)), value=-100) for t in labels])
         return self.token_loss(self.backbone(embeds), target), ctc
+
+    def speaking_loss(self, batch: SpeakingBatch) -> tuple[Tensor, Tensor]:
+        """(cross-entropy of codes, squared error of log durations)."""
+        assert self.voice is not None
+        voice, size = self.voice, batch.tokens.shape
+        frames = voice.embed_frames(batch.codes) * batch.kept[:, None]
+        embeds = self.language_model.model.embed_tokens(batch.tokens)
+        embeds = embeds.index_put(batch.frame_at, frames.to(embeds.dtype)) + voice.place_embedding(batch.places)
+        embeds[:, 0] += voice.voice_embedding.weight[0]
+        told = voice.embed_condition(batch.phones, batch.progress) + voice.voice_embedding.weight[0]
+        embeds = embeds.index_put(batch.predicted_at, told.to(embeds.dtype), accumulate=True)
+        hidden = self.backbone(embeds.view(*size, -1))[batch.predicted_at]
+        loss = voice.code_loss(hidden + voice.condition_to_depth(told), batch.codes)
+        phones, roles, places, wanted = batch.windows
+        guess = voice.durations(phones, roles, places).float()
+        current = roles == 2
+        return loss, F.mse_loss(guess[current], wanted[current])

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivavoce.models.layers import RMSNorm, TransformerLayer, length_mask, rotary_angles
+
 
 @dataclass(frozen=True)
 class MelCTCConfig:
@@ -36,62 +38,6 @@ class MelCTCConfig:
     range_decades: float = 4.0
 
 
-def frame_mask(lengths: Tensor, size: int) -> Tensor:
-    """True where a frame is real: lengths [B] -> bool [B, size]."""
-    return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
-
-
-def rotary_angles(size: int, dim: int, device: torch.device, theta: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary positions, each [size, dim / 2]."""
-    inverse = theta ** (-torch.arange(0, dim, 2, device=device).float() / dim)
-    angles = torch.arange(size, device=device).float()[:, None] * inverse
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Apply rotary positions to half-split pairs: [B, H, F, d] -> same."""
-    cos, sin = (t.to(x.dtype) for t in angles)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
-class RMSNorm(nn.Module):
-    """RMS norm in the dtype of its input, so that mixed precision keeps one fused kernel."""
-
-    def __init__(self, size: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
-
-
-class EncoderLayer(nn.Module):
-    """Pre-norm transformer layer over the whole clip: rotary self-attention and a SwiGLU network."""
-
-    def __init__(self, config: MelCTCConfig) -> None:
-        super().__init__()
-        d, self.num_heads = config.hidden_size, config.num_heads
-        self.attention_norm = RMSNorm(d)
-        self.qkv = nn.Linear(d, 3 * d, bias=False)
-        self.out = nn.Linear(d, d, bias=False)
-        self.network_norm = RMSNorm(d)
-        self.gate_up = nn.Linear(d, 2 * config.intermediate_size, bias=False)
-        self.down = nn.Linear(config.intermediate_size, d, bias=False)
-
-    def forward(self, x: Tensor, mask: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """x [B, F, D], mask bool [B, F] -> [B, F, D]."""
-        b, f, d = x.shape
-        qkv = self.qkv(self.attention_norm(x)).view(b, f, 3, self.num_heads, d // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            rotate(q, angles), rotate(k, angles), v, attn_mask=mask[:, None, None, :]
-        )
-        x = x + self.out(mixed.transpose(1, 2).reshape(b, f, d))
-        gate, up = self.gate_up(self.network_norm(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
-
-
 class MelCTCEncoder(nn.Module):
     """Two strided convolutions (100 -> 25 Hz), then transformer layers that see the whole clip.
 
@@ -105,7 +51,9 @@ class MelCTCEncoder(nn.Module):
         self.hidden_size = d
         self.conv1 = nn.Conv1d(config.num_mels, d, 5, stride=2, padding=2)
         self.conv2 = nn.Conv1d(d, d, 5, stride=2, padding=2)
-        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(d, config.intermediate_size, config.num_heads) for _ in range(config.num_layers)
+        )
         self.norm = RMSNorm(d)
         self.ctc_head = nn.Linear(d, config.vocab_size)
 
@@ -116,7 +64,7 @@ class MelCTCEncoder(nn.Module):
 
     def normalise(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Cut far-below-maximum values, remove each clip's mean and zero the padding; [B, M, T] -> same."""
-        real = frame_mask(lengths, features.shape[-1])[:, None]
+        real = length_mask(lengths, features.shape[-1])[:, None]
         top = features.masked_fill(~real, -torch.inf).amax(dim=(1, 2), keepdim=True)
         x = torch.maximum(features, top - self.config.range_decades / 4)  # Whisper's log-mel is decades / 4
         mean = (x * real).sum(dim=(1, 2), keepdim=True) / (lengths.clamp(min=1)[:, None, None] * x.shape[1])
@@ -134,12 +82,12 @@ class MelCTCEncoder(nn.Module):
         """
         half = (lengths + 1) // 2
         x = F.gelu(self.conv1(self.normalise(features.float(), lengths).to(self.conv1.weight.dtype)))
-        x = F.gelu(self.conv2(x * frame_mask(half, x.shape[-1])[:, None])).transpose(1, 2)
+        x = F.gelu(self.conv2(x * length_mask(half, x.shape[-1])[:, None])).transpose(1, 2)
         frames = self.num_frames(lengths)
-        mask = frame_mask(frames, x.shape[1])
+        mask = length_mask(frames, x.shape[1])
         angles = rotary_angles(x.shape[1], self.hidden_size // self.config.num_heads, x.device)
         for layer in self.layers:
-            x = layer(x, mask, angles)
+            x = layer(x, angles, mask)
         return self.norm(x) * mask[..., None], frames
 
     def ctc_logits(self, states: Tensor) -> Tensor:

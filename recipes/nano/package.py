@@ -1,0 +1,78 @@
+"""Put a trained run into the folder that the package ships.
+
+python recipes/nano/package.py --lm runs/nano/lm --codec runs/nano/codec/export --tokenizer runs/nano/tokenizer \
+    --out src/vivavoce/bundle/nano
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from network import Nano
+from transformers import AutoTokenizer
+
+from vivavoce.audio.synthesis import synthesize
+from vivavoce.audio.files import write_audio
+from vivavoce.codecs.nano import NanoCodec
+from vivavoce.models.config import SpeechLMConfig
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.records import write_record
+from vivavoce.models.speech_lm import SpeechLM
+from vivavoce.models.voice.aligned import AlignedVoiceConfig
+from vivavoce.tokens.phones import PHONES
+
+QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:rms"
+DESCRIPTION = "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lm", type=Path, required=True)
+    parser.add_argument("--codec", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    trained = Nano(len(tokenizer))
+    weights = torch.load(args.lm / "state.pt", weights_only=True)["model"]
+    speaks = any(key.startswith("voice.") for key in weights)
+    voice = AlignedVoiceConfig(text_size=trained.language_model.config.hidden_size, num_phones=len(PHONES))
+    if speaks:
+        trained.add_voice(voice)
+    trained.load_state_dict(weights)
+    config = SpeechLMConfig(
+        text_config=trained.language_model.config,
+        audio_in={
+            "type": "embeddings",
+            "encoder": {"type": "mel_ctc", **write_record(trained.encoder_config)},
+            "connector": {"type": "stack", **write_record(trained.connector_config)},
+            "audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>"),
+            "transcript_first": True,
+            "gate": "ctc",
+        },
+        audio_out={
+            "type": "tokens", "codec": "codec", "alignment": "phone", "speakers": list(voice.voices),
+            "voice": {"type": "aligned", **write_record(voice)},
+        } if speaks else None,
+        text_form="spoken",
+        refusal_text="Sorry, I did not understand.",
+        description=DESCRIPTION,
+    )  # fmt: skip
+    model = SpeechLM(config)
+    model.load_state_dict(trained.state_dict(), strict=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(args.out)
+    SpeechProcessor.for_config(tokenizer, config).save_pretrained(args.out)
+    shutil.rmtree(args.out / "codec", ignore_errors=True)
+    NanoCodec.from_folder(args.codec).save(args.out / "codec")
+    waveform, rate = synthesize(QUESTION, QUESTION_VOICE)
+    write_audio(args.out / "question.wav", waveform, rate)
+    size = sum(f.stat().st_size for f in args.out.rglob("*") if f.is_file())
+    print(f"{args.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

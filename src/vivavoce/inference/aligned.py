@@ -1,0 +1,217 @@
+"""Speaking by the aligned voice: words in, audio and word times out, one word of look-ahead.
+
+Words are pulled only when needed, so speech starts while the text is still being written. Every phrase starts a fresh
+context (``<|speak|>``), as in training; the codec's stream runs through.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vivavoce.base.errors import ModelError, SessionError
+from vivavoce.codecs.contract import Codec, Codes, StreamDecoder
+from vivavoce.models.voice.aligned import AlignedVoice, PhoneTimes
+from vivavoce.models.voice.duration import WordWindow
+from vivavoce.tokens.phones import PHONES, Lexicon, default_lexicon, phone_ids
+
+PAUSE = "|"
+"""Given among the words: end the phrase here."""
+
+LONGEST_PHRASE_WORDS = 12
+
+
+@dataclass(frozen=True)
+class SpokenDelta:
+    """Audio that is now final, and the word that was just spoken.
+
+    Attributes:
+        audio: float32 [S] at the codec's rate; it lags the word by the codec's look-ahead.
+        word: The word, or "" for the rest after the last one.
+        start_s: Where the word starts in the whole audio, seconds.
+        end_s: Where it ends.
+    """
+
+    audio: np.ndarray
+    word: str
+    start_s: float
+    end_s: float
+
+
+def phrases(words: Iterable[str]) -> Iterator[Iterator[tuple[str, str | None]]]:
+    """Split a lazy stream at PAUSE (or after 12 words) into phrases of (word, next word or None)."""
+    source = iter(words)
+    for first in source:
+        if first != PAUSE:
+            yield _phrase(first, source)
+
+
+def _phrase(word: str, source: Iterator[str]) -> Iterator[tuple[str, str | None]]:
+    for count in range(1, LONGEST_PHRASE_WORDS + 1):
+        following = next(source, PAUSE) if count < LONGEST_PHRASE_WORDS else PAUSE
+        yield word, None if following == PAUSE else following
+        if following == PAUSE:
+            return
+        word = following
+
+
+class AlignedSpeaker:
+    """Drives a model's aligned voice.
+
+    Args:
+        model: A SpeechLM with a ``voice``.
+        tokenizer: Has ``<|speak|>``, ``<|word|>``, ``<|frames|>`` and a token ``<|ph_x|>`` per phone.
+        codec: Decodes the frames; its geometry must be the voice's.
+        lexicon: Pronunciations; the shipped one by default.
+
+    Raises:
+        ModelError: The model has no aligned voice, the tokenizer lacks a token, or the codec does not fit.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, codec: Codec, lexicon: Lexicon | None = None) -> None:
+        voice = getattr(model, "voice", None)
+        if not isinstance(voice, AlignedVoice):
+            raise ModelError("this model has no aligned voice; its audio_out.alignment must be 'word' or 'phone'.")
+        if codec.spec.codes_per_frame != len(voice.config.slot_levels):
+            raise ModelError(
+                f"the voice draws {len(voice.config.slot_levels)} codes a frame, codec {codec.spec.name} takes "
+                f"{codec.spec.codes_per_frame}; use the codec the voice was trained with."
+            )
+        self.model, self.codec, self.lexicon = model, codec, lexicon or default_lexicon()
+        self.voice: AlignedVoice = voice
+        known = tokenizer.get_vocab()
+        wanted = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in PHONES)]
+        if missing := [t for t in wanted if t not in known]:
+            raise ModelError(f"the tokenizer lacks {len(missing)} tokens of the aligned voice, first {missing[0]!r}.")
+        self.speak, self.word, self.frames, *self.phone_tokens = (known[t] for t in wanted)
+
+    def stream(
+        self, words: Iterable[str], *, voice: str | None = None, temperature: float = 0.0, seed: int | None = None
+    ) -> Iterator[SpokenDelta]:
+        """Speak words as they come.
+
+        Args:
+            words: Spoken-form words (see ``tokens.phones.spoken_form``); PAUSE ends a phrase.
+            voice: One of ``voice.config.voices``; default the first.
+            temperature: 0 takes the likeliest code everywhere.
+            seed: For temperature > 0.
+
+        Yields:
+            One delta per word, then one with the rest of the audio.
+
+        Raises:
+            SessionError: Unknown voice name.
+        """
+        names = self.voice.config.voices
+        if voice is not None and voice not in names:
+            raise SessionError(f"voice {voice!r} is unknown; this model has: {', '.join(names)}.")
+        speaker = names.index(voice) if voice else 0
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        decoder, total = self.codec.stream_decoder(), 0
+        frame_s = self.voice.config.frame_s
+        for phrase in phrases(words):
+            for spoken, codes in self._speak_phrase(phrase, speaker, temperature, generator):
+                start, total = total, total + len(codes)
+                yield SpokenDelta(self._decode(decoder, codes), spoken, start * frame_s, total * frame_s)
+        if total:
+            rest = decoder.flush()[0, 0].float().cpu().numpy()
+            yield SpokenDelta(rest, "", total * frame_s, total * frame_s)
+
+    def _decode(self, decoder: StreamDecoder, frames: Tensor) -> np.ndarray:
+        """Codes [N, K] in slot order -> audio that is now final."""
+        slots = self.voice.config.slot_levels
+        levels = [frames[:, [i for i, s in enumerate(slots) if s == k]].reshape(1, -1) for k in range(max(slots) + 1)]
+        audio = decoder.push(Codes(levels, [len(frames) * self.codec.spec.frame_samples]))
+        return audio[0, 0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _speak_phrase(
+        self, phrase: Iterator[tuple[str, str | None]], speaker: int, temperature: float, generator: Any
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(word, codes [N, K]) of each word of one phrase."""
+        voice, context = self.voice, _Context(self, speaker)
+        pau, previous = phone_ids(["pau"]), []
+        start_s, begin = 0.0, 0
+        for index, (word, following) in enumerate(phrase):
+            lexical = phone_ids(self.lexicon.phones(word))
+            ahead = phone_ids(self.lexicon.phones(following)) if following else []
+            text = [self.word, *(self.phone_tokens[p] for p in lexical)]
+            if voice.config.alignment == "word":
+                text += [self.word, *(self.phone_tokens[p] for p in ahead)]
+                yield word, context.until_end([*text, self.frames], temperature, generator)
+                continue
+            own = (pau if index == 0 else []) + lexical + ([] if following else pau)
+            ends, at = [], start_s
+            for seconds in voice.durations.seconds(WordWindow.of(previous, own, ahead)):
+                at += seconds
+                ends.append(at)
+            border = round(at / voice.config.frame_s) if following else math.ceil(at / voice.config.frame_s)
+            border = max(border, begin + 1)
+            times = PhoneTimes(own, ends, start_s, previous[-1] if previous else None, ahead[0] if ahead else None)
+            told = voice.embed_condition(*voice.phone_frames(times, begin, border - begin))
+            yield word, context.conditioned([*text, self.frames], told, temperature, generator)
+            previous, start_s, begin = own, at, border
+
+
+class _Context:
+    """The backbone's cache for one phrase, and what is still to be fed to it."""
+
+    def __init__(self, owner: AlignedSpeaker, speaker: int) -> None:
+        self.voice, self.model = owner.voice, owner.model
+        self.embed_tokens, self.decoder = owner.model.get_input_embeddings(), owner.model.get_decoder()
+        self.cache = DynamicCache(config=owner.model.config.text_config)
+        self.speaker = self.voice.voice_embedding.weight[speaker]
+        self.text_place = self.voice.place_embedding.weight[-1]
+        self.pending = self._text([owner.speak]) + self.speaker
+
+    def _text(self, ids: Sequence[int]) -> Tensor:
+        tokens = torch.tensor(list(ids), device=self.text_place.device)
+        return self.embed_tokens(tokens) + self.text_place
+
+    def _run(self) -> Tensor:
+        """Feed what is pending; returns the last hidden state [1, D]."""
+        out = self.decoder(inputs_embeds=self.pending[None], past_key_values=self.cache, use_cache=True)
+        return out.last_hidden_state[:, -1]
+
+    def _frame(self, codes: Tensor, place: int) -> Tensor:
+        row = min(place, self.voice.config.max_word_frames - 1)
+        return self.voice.embed_frames(codes) + self.voice.place_embedding.weight[row]
+
+    def conditioned(self, text: Sequence[int], told: Tensor, temperature: float, generator: Any) -> Tensor:
+        """Frames of one word whose number and conditions [N, D] are known; codes [N, K]."""
+        told, drawn = told + self.speaker, []
+        self.pending = torch.cat([self.pending, self._text(text)])
+        for place, condition in enumerate(told):
+            self.pending[-1] += condition
+            hidden = self._run() + self.voice.condition_to_depth(condition[None])
+            drawn.append(self.voice.draw_frame(hidden, temperature, generator))
+            self.pending = self._frame(drawn[-1], place)
+        return torch.cat(drawn)
+
+    def until_end(self, text: Sequence[int], temperature: float, generator: Any) -> Tensor:
+        """Frames of one word until the model ends it; codes [N, K], N in [1, max_word_frames]."""
+        drawn: list[Tensor] = []
+        self.pending = torch.cat([self.pending, self._text(text)])
+        while len(drawn) < self.voice.config.max_word_frames:
+            hidden = self._run()
+            self.pending = hidden.new_zeros(0, hidden.shape[-1])
+            if drawn and float(self.voice.end_head(hidden)) > 0:
+                break
+            drawn.append(self.voice.draw_frame(hidden, temperature, generator))
+            self.pending = self._frame(drawn[-1], len(drawn) - 1)
+        return torch.cat(drawn)
+
+
+def concatenate(deltas: Iterable[SpokenDelta]) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """All audio float32 [S], and (word, start_s, end_s) of each word."""
+    kept = list(chain(deltas))
+    audio = np.concatenate([d.audio for d in kept]) if kept else np.zeros(0, np.float32)
+    return audio, [(d.word, d.start_s, d.end_s) for d in kept if d.word]
