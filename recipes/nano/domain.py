@@ -33,7 +33,9 @@ COLORS = (
     "grass green, the sky blue, snow white, blood red, a banana yellow, coal black, a lemon yellow, a tomato red, "
     "chocolate brown, the sun yellow, a cherry red, milk white, a carrot orange, a leaf green"
 )
-SOUNDS = "dog woof, cat meow, cow moo, duck quack, sheep baa, pig oink, lion roar, bee buzz, snake hiss, owl hoot"
+SOUNDS = (
+    "dog woof, cat meow, cow moo, duck quack, sheep baa, pig oink, lion roar, bee buzz, snake hiss, owl hoot"
+)
 BABIES = "dog puppy, cat kitten, cow calf, sheep lamb, horse foal, bear cub, duck duckling, hen chick"
 CAPITALS = (
     "france paris, england london, italy rome, spain madrid, germany berlin, japan tokyo, china beijing, "

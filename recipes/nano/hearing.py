@@ -46,12 +46,16 @@ class HearingData:
         speakers: Real speakers to use.
     """
 
-    def __init__(self, speech: Path, digits: Path | None, tokenizer, speakers: tuple[str, ...] = SPEAKERS) -> None:
+    def __init__(
+        self, speech: Path, digits: Path | None, tokenizer, speakers: tuple[str, ...] = SPEAKERS
+    ) -> None:
         self.tokenizer, self.mel = tokenizer, LogMel()
         self.shards = SpeechShards(speech, {"train", "unknown"})
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
-            kinds["unknown" if row["split"] == "unknown" else "digit" if row["kind"] == "digit" else "domain"].append(row)
+            kinds[
+                "unknown" if row["split"] == "unknown" else "digit" if row["kind"] == "digit" else "domain"
+            ].append(row)
         self.kinds = kinds
         self.people: dict[tuple[str, int], list[np.ndarray]] = {}
         if digits is not None:
@@ -157,7 +161,14 @@ class HearingData:
             history: list[int] = []
             if rng.random() < 0.25:  # an earlier typed turn, so that a conversation can go on
                 question, reply = self.text_turn(rng)
-                history = [self.user, self.heard, *self.ids(question), self.assistant, *self.ids(reply), self.end]
+                history = [
+                    self.user,
+                    self.heard,
+                    *self.ids(question),
+                    self.assistant,
+                    *self.ids(reply),
+                    self.end,
+                ]
             before.append([*history, self.user])
             after.append(row)
         return HearingBatch(features, lengths, transcripts, before, after)

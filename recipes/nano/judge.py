@@ -8,15 +8,11 @@ recogniser a fair judge of clear speech; its error on the synthesizer's original
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 
-import numpy as np
 from domain import ANIMALS, ONES, SHADES, TENS, all_items
 from sentences import TABLE, TEMPLATES
-
-from vivavoce.audio.resample import resample
-from vivavoce.base.errors import AudioError, MissingExtraError
 
 JUDGE_RATE = 16_000
 PAD_S = 0.3
@@ -25,7 +21,9 @@ PEAK = 0.6
 
 _ONES, _TENS = "|".join(ONES[1:]), "|".join(TENS)
 _BELOW_HUNDRED = rf"(?:(?:{_TENS})(?: (?:{'|'.join(ONES[1:10])}))?|{_ONES})"
-_NUMBER = re.compile(rf"\b(?:(?:{'|'.join(ONES[1:10])}) hundred(?: {_BELOW_HUNDRED})?|{_BELOW_HUNDRED}|zero)\b")
+_NUMBER = re.compile(
+    rf"\b(?:(?:{'|'.join(ONES[1:10])}) hundred(?: {_BELOW_HUNDRED})?|{_BELOW_HUNDRED}|zero)\b"
+)
 
 NUMBER_RULES = f"""
 <digit> = {" | ".join(ONES[1:10])};
@@ -64,8 +62,10 @@ def grammar() -> str:
     rules += [f"<t_{name}> = {_any(words)};\n" for name, words in TABLE.items()]
     rules.append(f"<word> = {_any(sorted({i.question.split()[-1] for i in spelled}))};\n")
     rules.append(f"<letters> = {_any(sorted({i.answer for i in spelled}))};\n")
-    rules.append(f"<repeat> = the ({_any(SHADES)}) ({_any(ANIMALS)}) | <num> ({_any(SHADES)}) (birds | cats | dogs) | <num>+;\n")
-    rules.append(f"<number> = <num>+;\n")
+    rules.append(
+        f"<repeat> = the ({_any(SHADES)}) ({_any(ANIMALS)}) | <num> ({_any(SHADES)}) (birds | cats | dogs) | <num>+;\n"
+    )
+    rules.append("<number> = <num>+;\n")
     forms = [" ".join(f"<t_{w}>" if w in TABLE else w for w in t.split()) for t in TEMPLATES]
     forms.append("it is <num> <num> and the <t_noun> is <t_adj>")
     rules.append(f"<sentence> = {_any(forms)};\n")

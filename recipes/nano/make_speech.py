@@ -22,14 +22,15 @@ import numpy as np
 import sentences
 import soundfile
 import soxr
-from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions, number
+from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions
 
 RATE = 24_000
 SHARD = 500
 VARIANTS = (
     "m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4 f5 Alex Andy Annie Diogo Gene Lee Mike Michael ed adam pablo rob shelby "
     "michel zac steph belinda anika klatt2 Marco antonio john robert"
-).split() + [""]
+).split()
+VARIANTS.append("")
 ACCENTS = ["en-us", "en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029"]
 HELD_OUT_VOICES = ["flite:rms", "espeak:en-us+linda", "espeak:en-us+max", "espeak:en-gb-x-gbcwmd+m8"]
 KIND_WEIGHTS = {
@@ -59,7 +60,17 @@ def speak(job: dict) -> tuple[dict, np.ndarray | None]:
         else:
             stretch = rng.uniform(0.85, 1.25) if perturb else 1.0
             path = Path(f"/dev/shm/nano_{os.getpid()}.wav")
-            command = ["flite", "-voice", name, "--setf", f"duration_stretch={stretch:.2f}", "-t", text, "-o", path]
+            command = [
+                "flite",
+                "-voice",
+                name,
+                "--setf",
+                f"duration_stretch={stretch:.2f}",
+                "-t",
+                text,
+                "-o",
+                path,
+            ]
             if job["split"] == "voice":
                 command.insert(3, "-psdur")
             done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
@@ -117,7 +128,9 @@ def plan(scale: float, seed: int = 1) -> list[dict]:
     rng.shuffle(jobs)
     tests_from = len(jobs)
     for _ in range(400):
-        add_item("test_sentence", draw_voice(rng), rng.choice(unseen) if rng.random() < 0.8 else draw_open(rng))
+        add_item(
+            "test_sentence", draw_voice(rng), rng.choice(unseen) if rng.random() < 0.8 else draw_open(rng)
+        )
     for _ in range(400):
         kind = rng.choices(kinds, weights)[0]
         add_item("test_voice", rng.choice(HELD_OUT_VOICES), rng.choice(by_kind[kind]))
@@ -158,7 +171,10 @@ def main() -> None:
             part.write_text("".join(json.dumps(row) + "\n" for row in rows))
             part.rename(done)
             seconds += offset / RATE
-            print(f"shard {number_ + 1}/{len(shards)} {seconds / 60:.1f} min in {time.time() - start:.0f} s", flush=True)
+            print(
+                f"shard {number_ + 1}/{len(shards)} {seconds / 60:.1f} min in {time.time() - start:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def build() -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(Regex(r"$"), " "), decoders.Fuse(), decoders.Strip(" ", 0, 1)])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(Regex(r"$"), " "), decoders.Fuse(), decoders.Strip(" ", 0, 1)]
+    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<|end|>",
         additional_special_tokens=[n for n in (*SPECIALS, *phones) if n not in ("<pad>", "<unk>", "<|end|>")],

@@ -86,7 +86,9 @@ class Nano(nn.Module):
         voice, size = self.voice, batch.tokens.shape
         frames = voice.embed_frames(batch.codes) * batch.kept[:, None]
         embeds = self.language_model.model.embed_tokens(batch.tokens)
-        embeds = embeds.index_put(batch.frame_at, frames.to(embeds.dtype)) + voice.place_embedding(batch.places)
+        embeds = embeds.index_put(batch.frame_at, frames.to(embeds.dtype)) + voice.place_embedding(
+            batch.places
+        )
         embeds[:, 0] += voice.voice_embedding.weight[0]
         told = voice.embed_condition(batch.phones, batch.progress) + voice.voice_embedding.weight[0]
         embeds = embeds.index_put(batch.predicted_at, told.to(embeds.dtype), accumulate=True)

@@ -14,8 +14,8 @@ import torch
 from network import Nano
 from transformers import AutoTokenizer
 
-from vivavoce.audio.synthesis import synthesize
 from vivavoce.audio.files import write_audio
+from vivavoce.audio.synthesis import synthesize
 from vivavoce.codecs.nano import NanoCodec
 from vivavoce.models.config import SpeechLMConfig
 from vivavoce.models.processor import SpeechProcessor
@@ -29,7 +29,9 @@ DESCRIPTION = "Embedded bundle: closed-domain spoken questions and answers, repe
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--lm", type=Path, required=True)
     parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)

@@ -14,7 +14,7 @@ from speech_data import SpeechShards
 from vivavoce.codecs.nano import NanoCodec
 from vivavoce.tokens.phones import PHONES, phone_ids, words_to_phones
 
-VOWELS = set("aa ae ah ao aw ax ay eh er ey ih iy ow oy uh uw".split())
+VOWELS = {"aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"}
 SLOTS = ((0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (2, 2), (2, 3))  # (level, place) in drawing order
 
 
@@ -66,7 +66,8 @@ def align(text: str, timed: list[str], num_frames: int, frame_s: float) -> dict 
     if any(p not in PHONES for p, _ in pairs) or len(set(borders)) != len(borders):
         return None
     return {
-        "phones": phone_ids(p for p, _ in pairs), "ends_s": [t for _, t in pairs], "word_of": word_of, "borders": borders,
+        "phones": phone_ids(p for p, _ in pairs), "ends_s": [t for _, t in pairs],
+        "word_of": word_of, "borders": borders,
     }  # fmt: skip
 
 
@@ -86,7 +87,9 @@ def main() -> None:
             skipped += 1
             continue
         codes = codec.encode(torch.from_numpy(data.samples(row))[None, None])
-        levels = [level[0].view(-1, n) for level, n in zip(codes.levels, codec.spec.codes_per_level, strict=True)]
+        levels = [
+            level[0].view(-1, n) for level, n in zip(codes.levels, codec.spec.codes_per_level, strict=True)
+        ]
         frames = torch.stack([levels[level][:, place] for level, place in SLOTS], dim=1)
         if len(frames) < len(row["text"].split()):
             skipped += 1

@@ -47,7 +47,8 @@ def dictionary() -> list[str]:
 def template(rng: random.Random) -> str:
     """A grammatical sentence of common words; the closed grammar of the speaking test is made of these."""
     if rng.random() < 0.12:
-        return f"it is {number(rng.randrange(1, 13))} {rng.choice(ONES[10:] + TENS[:4])} and the {rng.choice(TABLE['noun'])} is {rng.choice(TABLE['adj'])}"
+        clock = f"{number(rng.randrange(1, 13))} {rng.choice(ONES[10:] + TENS[:4])}"
+        return f"it is {clock} and the {rng.choice(TABLE['noun'])} is {rng.choice(TABLE['adj'])}"
     return " ".join(rng.choice(TABLE[w]) if w in TABLE else w for w in rng.choice(TEMPLATES).split())
 
 
@@ -59,9 +60,20 @@ def unknown(rng: random.Random) -> str:
     if u < 0.75:
         return " ".join(rng.choice(dictionary()) for _ in range(rng.randint(1, 5)))
     if u < 0.9:  # a question of the domain about something else
-        lead = rng.choice(["what is the opposite of", "how do you spell", "what is", "what comes after", "say", "tell me about"])
+        lead = rng.choice(
+            [
+                "what is the opposite of",
+                "how do you spell",
+                "what is",
+                "what comes after",
+                "say",
+                "tell me about",
+            ]
+        )
         return f"{lead} {rng.choice(dictionary())}"
-    return " ".join(rng.choice(dictionary() if rng.random() < 0.6 else vocabulary()) for _ in range(rng.randint(2, 6)))
+    return " ".join(
+        rng.choice(dictionary() if rng.random() < 0.6 else vocabulary()) for _ in range(rng.randint(2, 6))
+    )
 
 
 def to_speak(rng: random.Random, items: list[Item]) -> str:
@@ -76,4 +88,8 @@ def to_speak(rng: random.Random, items: list[Item]) -> str:
         return item.question
     if u < 0.9:
         return number(rng.randrange(1000))
-    return item.answer if len(item.answer.split()) > 1 or rng.random() < 0.5 else f"{item.answer} {rng.choice(items).answer}"
+    return (
+        item.answer
+        if len(item.answer.split()) > 1 or rng.random() < 0.5
+        else f"{item.answer} {rng.choice(items).answer}"
+    )

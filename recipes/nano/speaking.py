@@ -41,7 +41,9 @@ class SpeakingData:
 
     def __init__(self, path: Path, tokenizer, drop: float = 0.15) -> None:
         stored = torch.load(path, weights_only=True)
-        self.voice_config = AlignedVoiceConfig(text_size=256, num_phones=len(PHONES), frame_s=stored["frame_s"])
+        self.voice_config = AlignedVoiceConfig(
+            text_size=256, num_phones=len(PHONES), frame_s=stored["frame_s"]
+        )
         self.drop = drop
         get = tokenizer.convert_tokens_to_ids
         self.pad, self.speak = tokenizer.pad_token_id, get("<|speak|>")

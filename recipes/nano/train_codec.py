@@ -136,7 +136,11 @@ def main() -> None:
         print(f"resumed at step {step}", flush=True)
     begin, totals = time.process_time() - spent, [0.0, 0.0, 0.0]
     while step < args.steps:
-        lr = 1e-3 * min(1, (step + 1) / 100) * (0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+        lr = (
+            1e-3
+            * min(1, (step + 1) / 100)
+            * (0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = lr
         real = draw_batch(data, args.batch)
@@ -155,7 +159,9 @@ def main() -> None:
         if step % 100 == 0:
             cpu = time.process_time() - begin
             used = [int((b.counts > 0.05).sum()) for b in books]
-            text = " ".join(f"{k} {v / 100:.4f}" for k, v in zip(("mel", "stft", "commit"), totals, strict=True))
+            text = " ".join(
+                f"{k} {v / 100:.4f}" for k, v in zip(("mel", "stft", "commit"), totals, strict=True)
+            )
             print(f"step {step} cpu {cpu:.0f} s lr {lr:.1e} {text} codes in use {used}", flush=True)
             totals = [0.0, 0.0, 0.0]
         if step % 250 == 0 or step == args.steps:

@@ -29,7 +29,9 @@ Entry = tuple[str, list[str]]
 MAX_CHUNK = 2
 
 
-def paths(word: str, phones: list[str], score: dict[tuple[str, Chunk], float], floor: float) -> list[Chunk] | None:
+def paths(
+    word: str, phones: list[str], score: dict[tuple[str, Chunk], float], floor: float
+) -> list[Chunk] | None:
     """Best split of the phones over the letters under additive scores, or None when there are too many phones."""
     num = len(phones)
     best: list[float] = [0.0] + [-math.inf] * num
@@ -80,7 +82,9 @@ def align(entries: list[Entry], rounds: int) -> dict[str, list[Chunk]]:
     score, aligned = first_scores(entries), {}
     for step in range(rounds):
         aligned = {word: chunks for word, phones in entries if (chunks := paths(word, phones, score, -20.0))}
-        counts = Counter((letter, chunk) for word, chunks in aligned.items() for letter, chunk in zip(word, chunks))
+        counts = Counter(
+            (letter, chunk) for word, chunks in aligned.items() for letter, chunk in zip(word, chunks)
+        )
         score = to_scores(counts)
         print(f"alignment {step}: {len(aligned)} words, {len(counts)} letter-chunk pairs", flush=True)
     return aligned
@@ -117,12 +121,18 @@ class Tagger(nn.Module):
             top = alpha.max(1, keepdim=True).values
             new = top + ((alpha - top).exp() @ exp_pairs).clamp_min(1e-30).log() + scores[:, i]
             alpha = torch.where(inside[:, None], new, alpha)
-            gold = gold + inside * (scores[batch, i, labels[:, i]] + self.pairs[labels[:, i - 1], labels[:, i]])
+            gold = gold + inside * (
+                scores[batch, i, labels[:, i]] + self.pairs[labels[:, i - 1], labels[:, i]]
+            )
         return (alpha.logsumexp(1) - gold).sum() / lengths.sum()
 
     def arrays(self) -> dict:
         """Weights under the names and in the shapes of ``LetterToSound``."""
-        found = {"embedding": self.embedding.weight, "head.weight": self.head.weight.T, "head.bias": self.head.bias}
+        found = {
+            "embedding": self.embedding.weight,
+            "head.weight": self.head.weight.T,
+            "head.bias": self.head.bias,
+        }
         for i, block in enumerate(self.blocks):
             found[f"block.{i}.weight"] = block.weight.permute(2, 1, 0).flatten(0, 1)
             found[f"block.{i}.bias"] = block.bias
@@ -130,7 +140,9 @@ class Tagger(nn.Module):
         return {name: value.detach().contiguous().numpy().copy() for name, value in found.items()}
 
 
-def batches(rows: list[tuple[list[int], list[int]]], size: int, rng: random.Random) -> Iterator[tuple[Tensor, ...]]:
+def batches(
+    rows: list[tuple[list[int], list[int]]], size: int, rng: random.Random
+) -> Iterator[tuple[Tensor, ...]]:
     """Shuffle, group words of similar length, and pad: symbols, present, labels, lengths."""
     order = sorted(rng.sample(range(len(rows)), len(rows)), key=lambda i: len(rows[i][1]) + rng.random() * 2)
     groups = [order[i : i + size] for i in range(0, len(order), size)]
@@ -158,11 +170,15 @@ def train(aligned: dict[str, list[Chunk]], labels: list[Chunk], args: argparse.N
     rng = random.Random(args.seed)
     torch.manual_seed(args.seed)
     model = Tagger(args.width, args.blocks, len(labels), args.dropout)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01)
     steps = math.ceil(len(rows) / args.batch) * args.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=steps, pct_start=0.1)
-    print(f"{len(rows)} words, {len(labels)} labels, {sum(p.numel() for p in model.parameters())} weights, {steps} steps")
+    print(
+        f"{len(rows)} words, {len(labels)} labels, {sum(p.numel() for p in model.parameters())} weights, {steps} steps"
+    )
     started = time.process_time()
     for epoch in range(args.epochs):
         total = 0.0
@@ -175,7 +191,9 @@ def train(aligned: dict[str, list[Chunk]], labels: list[Chunk], args: argparse.N
             schedule.step()
             average.update_parameters(model)
             total += float(loss.detach())
-        print(f"epoch {epoch}: loss {total / step:.4f}, {time.process_time() - started:.0f} CPU s", flush=True)
+        print(
+            f"epoch {epoch}: loss {total / step:.4f}, {time.process_time() - started:.0f} CPU s", flush=True
+        )
     return average.module
 
 

@@ -1,8 +1,10 @@
 """Train the bundle's ears, mind and voice in one network.
 
-python recipes/nano/train_lm.py --stage hear --speech runs/nano/speech --out runs/nano/hear          (synthetic speech)
-torchrun --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init runs/nano/hear --speech runs/nano/speech \
-    --digits FSDD --voice runs/nano/voice.pt --out runs/nano/lm                                     (people, and the voice)
+Synthetic speech first, then real digits and the voice:
+
+    python recipes/nano/train_lm.py --stage hear --speech runs/nano/speech --out runs/nano/hear
+    torchrun --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init runs/nano/hear \
+        --speech runs/nano/speech --digits FSDD --voice runs/nano/voice.pt --out runs/nano/lm
 
 A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC), typed facts, and speaking. With one
 process the tasks follow each other; with two, one process hears and the other speaks, and gradients are summed, so
@@ -57,7 +59,9 @@ def sum_gradients(model: nn.Module) -> None:
         at += grad.numel()
 
 
-def hear(model: Nano, data: HearingData, rng: random.Random, args: argparse.Namespace, strength: float) -> dict[str, float]:
+def hear(
+    model: Nano, data: HearingData, rng: random.Random, args: argparse.Namespace, strength: float
+) -> dict[str, float]:
     """Backward of one hearing and one text batch; returns the losses."""
     out = {"transcript+answer": 0.0, "ctc": 0.0}
     for batch in data.batch(rng, args.batch, strength):
@@ -87,7 +91,9 @@ def speak(model: Nano, data, rng: random.Random, size: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stage", choices=["hear", "all"], required=True)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -123,7 +129,9 @@ def main() -> None:
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
         left = model.load_state_dict(weights, strict=False)
         assert not left.unexpected_keys and all(k.startswith("voice.") for k in left.missing_keys), left
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05
+    )
     step, spent, state_file = 0, 0.0, args.out / "state.pt"
     if state := checkpoint.load(state_file):
         model.load_state_dict(state["model"])
@@ -156,7 +164,10 @@ def main() -> None:
         if step % 50 == 0:
             means = " ".join(f"{k} {v / count:.3f}" for k, v in totals.items())
             cpu = time.process_time() - begin
-            print(f"[{rank}] step {step} cpu {cpu:.0f} s lr {optimizer.param_groups[0]['lr']:.1e} {means}", flush=True)
+            print(
+                f"[{rank}] step {step} cpu {cpu:.0f} s lr {optimizer.param_groups[0]['lr']:.1e} {means}",
+                flush=True,
+            )
             totals, count = {}, 0
         if rank == 0 and (step % 100 == 0 or step == args.steps):
             checkpoint.save(

@@ -137,9 +137,7 @@ class NanoCodec(Codec):
         self.down = nn.Linear(2 * d, d)
         self.encoder = nn.Sequential(*[ConvNeXt(d) for _ in range(c.encoder_blocks)])
         self.encoder_norm = nn.LayerNorm(d)
-        self.quantizers = nn.ModuleList(
-            VectorQuantizer(d, s, c.codebook_size, c.code_dim) for s in c.strides
-        )
+        self.quantizers = nn.ModuleList(VectorQuantizer(d, s, c.codebook_size, c.code_dim) for s in c.strides)
         self.decoder_in = nn.Linear(d, w)
         self.decoder_low = nn.Sequential(*[ConvNeXt(w) for _ in range(c.decoder_blocks[0])])
         self.up = nn.Linear(w, 2 * w)
@@ -163,7 +161,9 @@ class NanoCodec(Codec):
         c = self.config
         edge = (c.fft_samples - c.hop_samples) // 2  # frame t is centred on the middle of its hop
         padded = F.pad(waveform, (edge, edge))
-        stft = torch.stft(padded, c.fft_samples, c.hop_samples, window=self.window, center=False, return_complex=True)
+        stft = torch.stft(
+            padded, c.fft_samples, c.hop_samples, window=self.window, center=False, return_complex=True
+        )
         mel = torch.log((self.mel @ stft.abs()).clamp(min=1e-4))
         x = self.stem_block(self.stem_norm(self.stem((mel + 4.0) / 3.0).transpose(1, 2)))
         b, t, d = x.shape
@@ -181,7 +181,11 @@ class NanoCodec(Codec):
         frames = torch.fft.irfft(torch.polar(magnitude, phase), n=c.fft_samples, dim=1)
         frames = frames * self.window[None, :, None]
         length = (2 * t - 1) * c.hop_samples + c.fft_samples
-        shape: dict = {"output_size": (1, length), "kernel_size": (1, c.fft_samples), "stride": (1, c.hop_samples)}
+        shape: dict = {
+            "output_size": (1, length),
+            "kernel_size": (1, c.fft_samples),
+            "stride": (1, c.hop_samples),
+        }
         audio = F.fold(frames, **shape)[:, 0, 0]
         # Hann at a quarter hop: the squared windows sum to 1.5 everywhere, so no position-dependent division.
         start = (c.fft_samples - c.hop_samples) // 2
@@ -226,7 +230,9 @@ class NanoCodec(Codec):
         for i, length in enumerate(codes.num_samples):
             item = codes.item(i, self.spec)
             if length > item.levels[0].shape[1] * self.spec.frame_samples:
-                raise CodecError(f"item {i} claims {length} samples but has only {item.levels[0].shape[1]} frames.")
+                raise CodecError(
+                    f"item {i} claims {length} samples but has only {item.levels[0].shape[1]} frames."
+                )
             if length:
                 out[i, 0, :length] = self.synthesize(self.lookup(item.levels))[0, :length]
         return out

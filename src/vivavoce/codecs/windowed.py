@@ -59,7 +59,8 @@ class WindowedEncoder(StreamEncoder):
         left = min(self._final, self._context)
         window = self._kept[:, : (left + count + (0 if last else self._context)) * size]
         levels = [
-            level[:, left * n : (left + count) * n] for level, n in zip(self._encode(window), per_level, strict=True)
+            level[:, left * n : (left + count) * n]
+            for level, n in zip(self._encode(window), per_level, strict=True)
         ]
         self._final += count
         self._kept = self._kept[:, (left + count - min(self._final, self._context)) * size :]
@@ -89,7 +90,9 @@ class WindowedDecoder(StreamDecoder):
         if self._closed:
             raise SessionError("this stream decoder was flushed; make a new one with stream_decoder().")
         codes.check(self.spec)
-        self._kept = [torch.cat([k.to(c.device), c], dim=1) for k, c in zip(self._kept, codes.levels, strict=True)]
+        self._kept = [
+            torch.cat([k.to(c.device), c], dim=1) for k, c in zip(self._kept, codes.levels, strict=True)
+        ]
         self._seen += codes.levels[0].shape[1] // self.spec.codes_per_level[0]
         self._claimed += codes.num_samples[0]
         return self._take(self._seen - self._context, last=False)

@@ -79,7 +79,9 @@ class AlignedSpeaker:
     def __init__(self, model: Any, tokenizer: Any, codec: Codec, lexicon: Lexicon | None = None) -> None:
         voice = getattr(model, "voice", None)
         if not isinstance(voice, AlignedVoice):
-            raise ModelError("this model has no aligned voice; its audio_out.alignment must be 'word' or 'phone'.")
+            raise ModelError(
+                "this model has no aligned voice; its audio_out.alignment must be 'word' or 'phone'."
+            )
         if codec.spec.codes_per_frame != len(voice.config.slot_levels):
             raise ModelError(
                 f"the voice draws {len(voice.config.slot_levels)} codes a frame, codec {codec.spec.name} takes "
@@ -90,11 +92,18 @@ class AlignedSpeaker:
         known = tokenizer.get_vocab()
         wanted = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in PHONES)]
         if missing := [t for t in wanted if t not in known]:
-            raise ModelError(f"the tokenizer lacks {len(missing)} tokens of the aligned voice, first {missing[0]!r}.")
+            raise ModelError(
+                f"the tokenizer lacks {len(missing)} tokens of the aligned voice, first {missing[0]!r}."
+            )
         self.speak, self.word, self.frames, *self.phone_tokens = (known[t] for t in wanted)
 
     def stream(
-        self, words: Iterable[str], *, voice: str | None = None, temperature: float = 0.0, seed: int | None = None
+        self,
+        words: Iterable[str],
+        *,
+        voice: str | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> Iterator[SpokenDelta]:
         """Speak words as they come.
 
@@ -128,7 +137,10 @@ class AlignedSpeaker:
     def _decode(self, decoder: StreamDecoder, frames: Tensor) -> np.ndarray:
         """Codes [N, K] in slot order -> audio that is now final."""
         slots = self.voice.config.slot_levels
-        levels = [frames[:, [i for i, s in enumerate(slots) if s == k]].reshape(1, -1) for k in range(max(slots) + 1)]
+        levels = [
+            frames[:, [i for i, s in enumerate(slots) if s == k]].reshape(1, -1)
+            for k in range(max(slots) + 1)
+        ]
         audio = decoder.push(Codes(levels, [len(frames) * self.codec.spec.frame_samples]))
         return audio[0, 0].float().cpu().numpy()
 
@@ -155,7 +167,9 @@ class AlignedSpeaker:
                 ends.append(at)
             border = round(at / voice.config.frame_s) if following else math.ceil(at / voice.config.frame_s)
             border = max(border, begin + 1)
-            times = PhoneTimes(own, ends, start_s, previous[-1] if previous else None, ahead[0] if ahead else None)
+            times = PhoneTimes(
+                own, ends, start_s, previous[-1] if previous else None, ahead[0] if ahead else None
+            )
             told = voice.embed_condition(*voice.phone_frames(times, begin, border - begin))
             yield word, context.conditioned([*text, self.frames], told, temperature, generator)
             previous, start_s, begin = own, at, border

@@ -89,8 +89,5 @@ class StackProjector(nn.Module):
             x = F.silu(gate) * value
         else:
             x = ACT2FN[self.config.activation](x)
-        if self.config.norm == "mid":
-            x = self.linear_2(self.ln_mid(x))
-        else:
-            x = self.ln_post(self.linear_2(x))
+        x = self.linear_2(self.ln_mid(x)) if self.config.norm == "mid" else self.ln_post(self.linear_2(x))
         return x, self.num_tokens(frames)

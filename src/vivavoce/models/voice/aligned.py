@@ -91,7 +91,9 @@ class AlignedVoice(nn.Module):
         offsets = torch.tensor([level * config.codebook_size for level in config.slot_levels])
         self.register_buffer("offsets", offsets, persistent=False)
         self.code_embedding = nn.Embedding(rows, d)
-        self.place_embedding = nn.Embedding(config.max_word_frames + 1, d)  # the last row marks text positions
+        self.place_embedding = nn.Embedding(
+            config.max_word_frames + 1, d
+        )  # the last row marks text positions
         self.voice_embedding = nn.Embedding(len(config.voices), d)
         self.depth_code_embedding = nn.Embedding(rows, w)
         self.slot_embedding = nn.Embedding(len(config.slot_levels), w)
@@ -101,14 +103,23 @@ class AlignedVoice(nn.Module):
             for _ in range(config.depth_layers)
         )
         self.depth_norm = RMSNorm(w)
-        self.heads = nn.ModuleList(nn.Linear(w, config.codebook_size) for _ in range(max(config.slot_levels) + 1))
-        for module in (self.code_embedding, self.place_embedding, self.voice_embedding, self.depth_code_embedding):
+        self.heads = nn.ModuleList(
+            nn.Linear(w, config.codebook_size) for _ in range(max(config.slot_levels) + 1)
+        )
+        for module in (
+            self.code_embedding,
+            self.place_embedding,
+            self.voice_embedding,
+            self.depth_code_embedding,
+        ):
             nn.init.normal_(module.weight, std=0.02)
         if config.alignment == "phone":
             c = config.condition_size
             self.phone_embeddings = nn.ModuleList(nn.Embedding(config.num_phones + 1, c) for _ in range(3))
             self.progress = nn.Linear(3, c)
-            self.condition = nn.Sequential(nn.Linear(config.steps_per_frame * c, d), nn.GELU(), nn.Linear(d, d))
+            self.condition = nn.Sequential(
+                nn.Linear(config.steps_per_frame * c, d), nn.GELU(), nn.Linear(d, d)
+            )
             self.condition_to_depth = nn.Linear(d, d)
             self.durations = DurationHead(config.num_phones)
         else:
@@ -169,7 +180,9 @@ class AlignedVoice(nn.Module):
         return torch.stack(losses).mean()
 
     @torch.inference_mode()
-    def draw_frame(self, hidden: Tensor, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+    def draw_frame(
+        self, hidden: Tensor, temperature: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Codes int64 [1, K] of the next frame from hidden [1, D]; temperature 0 takes the likeliest code."""
         codes = torch.zeros(1, 0, dtype=torch.long, device=hidden.device)
         for level in self.config.slot_levels:

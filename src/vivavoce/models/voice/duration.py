@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHORTEST_S = 0.015
+SHORTEST_S, LONGEST_S = 0.015, 1.0
 ROLES = 4  # 0 padding, then previous, current and next word
 PLACES = 16  # place of a phone in its word; later ones share the last
 
@@ -67,7 +67,7 @@ class DurationHead(nn.Module):
 
     @torch.inference_mode()
     def seconds(self, window: WordWindow) -> list[float]:
-        """Durations of the current word's phones, each at least 15 ms."""
+        """Durations of the current word's phones, each 15 ms to 1 s."""
         phones, roles, places = (t.to(self.out.weight.device) for t in self.collate([window]))
         log_s = self(phones, roles, places)[0].float()
-        return [max(SHORTEST_S, v) for v in log_s[roles[0] == 2].exp().tolist()]
+        return [min(max(SHORTEST_S, v), LONGEST_S) for v in log_s[roles[0] == 2].exp().tolist()]

@@ -1,0 +1,66 @@
+"""Augmentation: reproducible, bounded, and noise at the level that was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vivavoce.audio.augment import (
+    AugmentOptions,
+    ambient_noise,
+    augment,
+    babble,
+    colored_noise,
+    rms,
+    room_response,
+    shape,
+)
+from vivavoce.base.errors import AudioError
+
+TONE = (0.3 * np.sin(np.arange(16_000) * 0.2)).astype(np.float32)
+
+
+def test_equal_seeds_give_equal_results_and_peaks_stay_below_one() -> None:
+    for seed in range(12):
+        a, b = (augment(TONE, 16_000, np.random.default_rng(seed), voices=[TONE]) for _ in range(2))
+        assert np.array_equal(a, b) and a.dtype == np.float32
+        assert np.abs(a).max() <= 0.991 and np.isfinite(a).all()
+
+
+def test_strength_zero_only_pads_and_scales() -> None:
+    out = augment(TONE, 16_000, np.random.default_rng(0), strength=0.0)
+    start = int(np.nonzero(out)[0][0])
+    ratio = out[start : start + 8000] / np.where(TONE[1:8001] == 0, 1, TONE[1:8001])
+    assert np.ptp(ratio[np.abs(TONE[1:8001]) > 0.01]) < 1e-4
+
+
+def test_noise_is_added_at_the_wanted_ratio() -> None:
+    still = AugmentOptions(
+        speed_p=0, noise_p=1, snr_db=(10, 10), pad_s=(0, 0), reverb_p=0, equalizer_p=0, low_pass_p=0
+    )
+    out = augment(TONE, 16_000, np.random.default_rng(3), options=still)
+    gain = float(np.dot(out, TONE) / np.dot(TONE, TONE))
+    snr = 20 * np.log10(rms(TONE * gain) / rms(out - TONE * gain))
+    assert snr == pytest.approx(10, abs=0.6)
+
+
+def test_spectral_slope_of_coloured_noise() -> None:
+    rng = np.random.default_rng(0)
+    for exponent in (0.0, 1.0, 2.0):
+        power = np.abs(np.fft.rfft(colored_noise(1 << 16, exponent, rng))) ** 2
+        low, high = power[100:200].mean(), power[10_000:20_000].mean()
+        assert 10 * np.log10(low / high) == pytest.approx(exponent * 10 * np.log10(100), abs=2)
+
+
+def test_noises_have_unit_level_and_rooms_start_with_the_direct_sound() -> None:
+    for seed in range(20):
+        assert rms(ambient_noise(8000, 16_000, np.random.default_rng(seed))) == pytest.approx(1, abs=0.01)
+    room = room_response(16_000, 0.3, np.random.default_rng(0))
+    assert room[0] == 1 and np.sum(room[2400:] ** 2) < np.sum(room[1:2400] ** 2)
+    assert len(shape(TONE, 16_000, np.random.default_rng(1), AugmentOptions(reverb_p=1))) == len(TONE)
+
+
+def test_babble_needs_voices() -> None:
+    assert rms(babble(4000, [TONE, TONE[::-1]], np.random.default_rng(0))) == pytest.approx(1, abs=0.01)
+    with pytest.raises(AudioError, match="voice"):
+        babble(4000, [], np.random.default_rng(0))

@@ -1,0 +1,88 @@
+"""The small encoder and the projector: a batch gives each clip what it gets alone; counts are what is promised."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vivavoce.base.errors import ConfigError
+from vivavoce.models.connectors.stack import StackConfig, StackProjector
+from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
+
+SMALL = MelCTCConfig(
+    vocab_size=11, num_mels=8, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=2
+)
+
+
+def _encoder() -> MelCTCEncoder:
+    torch.manual_seed(0)
+    return MelCTCEncoder(SMALL).eval()
+
+
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_encoder_and_projector_of_a_batch_equal_each_alone(lengths: list[int]) -> None:
+    encoder = _encoder()
+    projector = StackProjector(StackConfig(16, 12, stack_factor=3, hidden_size=20)).eval()
+    features = torch.randn(len(lengths), 8, max(lengths), generator=torch.Generator().manual_seed(1))
+    states, frames = encoder(features, torch.tensor(lengths))
+    embeddings, counts = projector(states, frames)
+    assert frames.tolist() == [math.ceil(math.ceil(n / 2) / 2) for n in lengths]
+    assert counts.tolist() == [-(-int(f) // 3) for f in frames]
+    for i, n in enumerate(lengths):
+        alone, f = encoder(features[i : i + 1, :, :n], torch.tensor([n]))
+        torch.testing.assert_close(states[i, : int(f)], alone[0], atol=1e-5, rtol=0)
+        single, c = projector(alone, f)
+        torch.testing.assert_close(embeddings[i, : int(c)], single[0], atol=1e-5, rtol=0)
+
+
+def test_what_lies_past_a_clip_is_never_heard() -> None:
+    encoder, features = _encoder(), torch.randn(1, 8, 40)
+    dirty = features.clone()
+    dirty[..., 22:] = 50.0
+    clean, frames = encoder(features, torch.tensor([22]))
+    spoiled, _ = encoder(dirty, torch.tensor([22]))
+    torch.testing.assert_close(clean[:, : int(frames)], spoiled[:, : int(frames)])
+
+
+def test_level_does_not_matter() -> None:
+    """Ten times louder adds a constant to a log-mel; the encoder takes it out."""
+    encoder, features = _encoder(), torch.rand(1, 8, 30)
+    a, _ = encoder(features, torch.tensor([30]))
+    b, _ = encoder(features + 0.5, torch.tensor([30]))
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_greedy_tokens_merge_repeats_and_drop_blanks() -> None:
+    encoder = _encoder()
+    path = torch.tensor([[0, 3, 3, 0, 3, 5, 5, 0, 7]])
+    encoder.ctc_logits = lambda states: torch.nn.functional.one_hot(path, 11).float()  # type: ignore[method-assign]
+    assert encoder.greedy_tokens(torch.zeros(1, 9, 16), torch.tensor([8])) == [[3, 3, 5]]
+
+
+def test_projector_gates_with_the_second_half() -> None:
+    projector = StackProjector(StackConfig(2, 2, stack_factor=1, hidden_size=4))
+    with torch.no_grad():
+        projector.ln_pre.weight.fill_(1.0)
+        projector.ln_mid.weight.fill_(1.0)
+        projector.linear_1.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [10, 0], [-10, 0]]))
+        projector.linear_2.weight.copy_(torch.eye(2))
+    out, _ = projector(torch.tensor([[[1.0, 1.0]]]), torch.tensor([1]))
+    assert float(out[0, 0, 0]) > 1.0 and abs(float(out[0, 0, 1])) < 0.01  # the second gate is shut
+
+
+@pytest.mark.parametrize("norm", ["mid", "post"])
+def test_both_norm_places_have_their_published_names(norm: str) -> None:
+    names = dict(StackProjector(StackConfig(4, 6, 8, 10, norm=norm)).named_parameters())  # type: ignore[arg-type]
+    assert set(names) == {"ln_pre.weight", "linear_1.weight", "linear_2.weight", f"ln_{norm}.weight"}
+    assert names["linear_1.weight"].shape == (10, 32) and names["linear_2.weight"].shape == (6, 5)
+    assert float(names["ln_pre.weight"][0]) == pytest.approx(0.4)
+
+
+def test_unknown_norm_is_refused() -> None:
+    with pytest.raises(ConfigError, match="mid"):
+        StackProjector(StackConfig(4, 6, norm="before"))  # type: ignore[arg-type]
