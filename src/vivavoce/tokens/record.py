@@ -92,7 +92,7 @@ class AudioVocabulary:
         """Token ids of all codes."""
         return range(self.first_code_id, self.first_code_id + self.num_codes)
 
-    @property
+    @cached_property
     def audio_ids(self) -> frozenset[int]:
         """Token ids that are never text: codes, start, end and the other roles."""
         return frozenset((*self.code_ids, self.start_id, self.end_id, *self.roles.values()))

@@ -72,7 +72,7 @@ def from_rows(
     if delays not in ([0] * len(leads), list(range(len(leads)))):
         k = next(k for k, delay in enumerate(delays) if delay != (k if delays[1] else 0))
         raise LayoutError(
-            f"row {k} begins with {leads[k]} pads, row 0 with {leads[0]}; wanted each row one step later than "
+            f"row {k} begins with {leads[k]} pads, row 0 with {leads[0]}; wanted each row one step after "
             f"the one before, or all at once.",
             position=k,
         )
