@@ -16,7 +16,7 @@ from domain import DIGITS, all_items, draw_open, held_out_facts
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 
-from vivavoce.audio.augment import ambient_noise, augment, babble
+from vivavoce.audio.augment import ambient_noise, augment, babble, mask_spectrogram, warp_mel
 from vivavoce.audio.features import LogMel
 from vivavoce.audio.files import read_audio
 from vivavoce.audio.resample import resample
@@ -144,14 +144,24 @@ class HearingData:
     def batch(self, rng: random.Random, size: int, strength: float) -> list[HearingBatch]:
         """Two batches of ``size`` / 2, short and long clips apart, so that padding stays small."""
         drawn = sorted((self.draw(rng, strength) for _ in range(size)), key=lambda row: len(row[0]))
-        return [self._collate(drawn[: size // 2], rng), self._collate(drawn[size // 2 :], rng)]
+        halves = drawn[: size // 2], drawn[size // 2 :]
+        return [self._collate(half, rng, strength) for half in halves]
 
-    def _collate(self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random) -> HearingBatch:
+    def _collate(
+        self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random, strength: float
+    ) -> HearingBatch:
         samples = torch.tensor([max(800, len(w)) for w, _, _ in drawn])
         waves = torch.zeros(len(drawn), int(samples.max()))
         for i, (wave, _, _) in enumerate(drawn):
             waves[i, : len(wave)] = torch.from_numpy(wave)
         features, lengths = self.mel(waves, samples)
+        for i, frames in enumerate(lengths.tolist()):
+            noise, clip = np.random.default_rng(rng.getrandbits(32)), features[i, :, :frames].numpy()
+            if rng.random() < 0.7 * strength:
+                clip = warp_mel(clip, float(noise.uniform(0.86, 1.16)))
+            if rng.random() < 0.6 * strength:
+                clip = mask_spectrogram(clip, noise)
+            features[i, :, :frames] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []
         for _, text, answer in drawn:
             words = self.ids(text)

@@ -103,12 +103,14 @@ def main() -> None:
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--text-batch", type=int, default=48)
     parser.add_argument("--speak-batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    plan = args.plan_steps or args.steps
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if world > 1:
         dist.init_process_group("gloo")
@@ -141,14 +143,14 @@ def main() -> None:
     begin, totals, count = time.process_time() - spent, {}, 0
     while step < args.steps:
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(args.stage, step, args.steps)
+            group["lr"] = rate_at(args.stage, step, plan)
         losses: dict[str, float] = {}
         if hearing is not None:
             rng = random.Random(f"hear {args.seed} {step}")
             if step < WARM_STEPS[args.stage]:
                 losses |= text(model, hearing, rng, 3 * args.text_batch)
             else:
-                losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, args.steps))
+                losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, plan))
         if speaking is not None and rank == world - 1:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))

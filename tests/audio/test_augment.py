@@ -11,9 +11,11 @@ from vivavoce.audio.augment import (
     augment,
     babble,
     colored_noise,
+    mask_spectrogram,
     rms,
     room_response,
     shape,
+    warp_mel,
 )
 from vivavoce.base.errors import AudioError
 
@@ -64,3 +66,13 @@ def test_babble_needs_voices() -> None:
     assert rms(babble(4000, [TONE, TONE[::-1]], np.random.default_rng(0))) == pytest.approx(1, abs=0.01)
     with pytest.raises(AudioError, match="voice"):
         babble(4000, [], np.random.default_rng(0))
+
+
+def test_mel_warp_moves_bins_and_masks_are_small() -> None:
+    ramp = np.repeat(np.arange(80, dtype=np.float32)[:, None], 40, axis=1)
+    assert np.allclose(warp_mel(ramp, 1.0), ramp)
+    assert np.allclose(warp_mel(ramp, 0.9)[10], 9.0) and warp_mel(ramp, 1.2)[79, 0] == 79
+    for seed in range(20):
+        masked = mask_spectrogram(ramp, np.random.default_rng(seed))
+        changed = masked != ramp
+        assert changed.all(axis=1).sum() <= 8 and changed.all(axis=0).sum() <= 5

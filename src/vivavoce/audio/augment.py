@@ -200,3 +200,42 @@ def augment(
         out = out + noise * (level * 10 ** (-snr / 20))
     out = out * (0.1 / rms(out)) * 10 ** (rng.uniform(*o.gain_db) / 20)
     return (out * min(1.0, 0.99 / max(1e-6, float(np.abs(out).max())))).astype(np.float32)
+
+
+def warp_mel(features: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """Stretch the mel axis, as a longer (< 1) or shorter (> 1) vocal tract would.
+
+    Args:
+        features: Log-mel [M, T].
+        factor: Mel bin m takes the value of bin m * factor; past the top the last bin repeats.
+
+    Source: vocal tract length perturbation (Jaitly and Hinton 2013), here on the mel axis.
+    """
+    at = np.clip(np.arange(len(features)) * factor, 0, len(features) - 1)
+    low = at.astype(int)
+    high, share = np.minimum(low + 1, len(features) - 1), (at - low)[:, None]
+    return (features[low] * (1 - share) + features[high] * share).astype(np.float32)
+
+
+def mask_spectrogram(
+    features: NDArray[np.float32], rng: np.random.Generator, bands: int = 8, frames: int = 12
+) -> NDArray[np.float32]:
+    """Hide one random band of mel bins and one random stretch of frames behind the clip's mean.
+
+    Args:
+        features: Log-mel [M, T].
+        rng: Generator.
+        bands: Most mel bins hidden.
+        frames: Most frames hidden, and never more than an eighth of the clip.
+
+    Source: SpecAugment (Park et al. 2019), one mask of each kind.
+    """
+    out, mean = features.copy(), float(features.mean())
+    width, length = (
+        int(rng.integers(0, bands + 1)),
+        int(rng.integers(0, min(frames, features.shape[1] // 8) + 1)),
+    )
+    low, start = int(rng.integers(0, len(out) - width)), int(rng.integers(0, max(1, out.shape[1] - length)))
+    out[low : low + width] = mean
+    out[:, start : start + length] = mean
+    return out

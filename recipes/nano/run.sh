@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The whole recipe, from nothing to the packaged bundle. Every step goes on where it was stopped.
+# Needs: flite, espeak-ng, `pip install -e .[dev]`; FSDD = folder with the Free Spoken Digit Dataset's wav files.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+FSDD=${FSDD:?set FSDD to the folder of the Free Spoken Digit Dataset}
+RUN=${RUN:-runs/nano}
+PY=${PY:-python}
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+mkdir -p "$RUN"
+
+$PY recipes/nano/make_tokenizer.py --out "$RUN/tokenizer"
+$PY recipes/nano/make_speech.py --out "$RUN/speech"
+
+# two single-threaded trainings side by side
+$PY recipes/nano/train_codec.py --speech "$RUN/speech" --out "$RUN/codec" --steps 5500 &
+codec=$!
+$PY recipes/nano/train_lm.py --stage hear --speech "$RUN/speech" --tokenizer "$RUN/tokenizer" \
+    --out "$RUN/hear" --steps 900 --plan-steps 1400
+wait $codec
+
+$PY recipes/nano/prepare_voice.py --speech "$RUN/speech" --codec "$RUN/codec/export" --out "$RUN/voice.pt"
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$RUN/hear" \
+    --speech "$RUN/speech" --tokenizer "$RUN/tokenizer" --digits "$FSDD" --voice "$RUN/voice.pt" --out "$RUN/lm" \
+    --steps 2300 --speak-batch 24
+$PY recipes/nano/package.py --lm "$RUN/lm" --codec "$RUN/codec/export" --tokenizer "$RUN/tokenizer" \
+    --out src/vivavoce/bundle/nano
+$PY recipes/nano/evaluate.py --model nano --speech "$RUN/speech" --digits "$FSDD" --json "$RUN/results.json"
