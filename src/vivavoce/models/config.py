@@ -49,7 +49,7 @@ class EmbeddingsIn:
         transcript_first: The model writes what it heard before it answers.
         gate: "ctc": the transcript counts as understood only if the encoder's own greedy CTC reading is the
             same.
-        heard_token: Opens the transcript, with ``transcript_first``.
+        answer_token: What the model writes between transcript and answer, with ``transcript_first``.
         unclear_token: What the model writes as transcript of something it could not understand.
         transcribe_prompt: As in ``TokensIn``, for models without ``transcript_first``.
     """
@@ -61,7 +61,7 @@ class EmbeddingsIn:
     features: dict[str, Any] = field(default_factory=dict)
     transcript_first: bool = False
     gate: Literal["ctc"] | None = None
-    heard_token: str = "<|heard|>"
+    answer_token: str = "<|assistant|>"
     unclear_token: str = "<|unclear|>"
     transcribe_prompt: str = ""
 
@@ -132,6 +132,24 @@ def _read_side(table: dict[str, Any], record: Any, where: str) -> Any:
     return read_record(table[kind], record, where)
 
 
+def read_sides(audio_in: Any, audio_out: Any) -> tuple[AudioIn, AudioOut]:
+    """Read both audio sides of a config.
+
+    Raises:
+        ConfigError: All faults of both at once.
+    """
+    sides: list[Any] = []
+    faults = []
+    for table, record, where in ((_AUDIO_IN, audio_in, "audio_in"), (_AUDIO_OUT, audio_out, "audio_out")):
+        try:
+            sides.append(_read_side(table, record, where))
+        except ConfigError as error:
+            faults.append(str(error).rstrip("."))
+    if faults:
+        raise ConfigError("; ".join(faults) + ".")
+    return sides[0], sides[1]
+
+
 class SpeechLMConfig(PreTrainedConfig):
     """Configuration of a ``SpeechLM``; all of it is JSON.
 
@@ -166,22 +184,16 @@ class SpeechLMConfig(PreTrainedConfig):
         description: str = "",
         **kwargs: Any,
     ) -> None:
-        faults: list[str] = []
-
-        def collect(read: Any, *arguments: Any) -> Any:
-            try:
-                return read(*arguments)
-            except ConfigError as error:
-                faults.append(str(error).rstrip("."))
-                return NoAudio()
-
-        self.text_config = _read_text_config(text_config)
-        self.audio_in: AudioIn = collect(_read_side, _AUDIO_IN, audio_in, "audio_in")
-        self.audio_out: AudioOut = collect(_read_side, _AUDIO_OUT, audio_out, "audio_out")
+        faults = []
         if text_form not in ("plain", "spoken"):
             faults.append(f"text_form is {text_form!r}, wanted 'plain' or 'spoken'")
+        try:
+            self.audio_in, self.audio_out = read_sides(audio_in, audio_out)
+        except ConfigError as error:
+            faults.append(str(error).rstrip("."))
         if faults:
             raise ConfigError("; ".join(faults) + ".")
+        self.text_config = _read_text_config(text_config)
         self.text_model_ref, self.text_form = text_model_ref, text_form
         self.refusal_text, self.sampling, self.description = refusal_text, dict(sampling or {}), description
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))

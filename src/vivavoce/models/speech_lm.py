@@ -59,6 +59,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         defer_text_model: Leave ``language_model`` out; ``attach_text_model`` must follow.
     """
 
+    config: SpeechLMConfig
     config_class = SpeechLMConfig
     base_model_prefix = ""
     main_input_name = "input_ids"

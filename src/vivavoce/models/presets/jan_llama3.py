@@ -27,6 +27,7 @@ class JanLlama3(Preset):
 
     name = "jan_llama3"
     description = "Llama 3 with EnCodec sound tokens in, text out (Jan-Llama3 / llama3-s v0.1)"
+    hears = "tokens"
     codec = "facebook/encodec_24khz"
 
     def matches(self, vocabulary: AudioVocabulary) -> bool:

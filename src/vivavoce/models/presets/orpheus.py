@@ -23,6 +23,8 @@ class Orpheus(Preset):
 
     name = "orpheus"
     description = "Llama 3.2 3B that reads text aloud in SNAC 24 kHz tokens (Orpheus-TTS 0.1)"
+    speaks = "none"
+    chats = False
     codec = "hubertsiuzdak/snac_24khz"
 
     def matches(self, vocabulary: AudioVocabulary) -> bool:

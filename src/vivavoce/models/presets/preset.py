@@ -18,11 +18,17 @@ class Preset(ABC):
     Attributes:
         name: Key in ``PRESETS``.
         description: One line for lists.
+        hears: "tokens", "embeddings" or "no".
+        speaks: "none" (plain tokens), "word", "phone" or "no".
+        chats: False if the model only reads aloud.
         codec: Hub id of the codec it was trained with, used when the model folder has no ``codec`` folder.
     """
 
     name: str
     description: str
+    hears: str = "no"
+    speaks: str = "no"
+    chats: bool = True
     codec: str
 
     @abstractmethod

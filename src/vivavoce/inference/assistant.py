@@ -1,0 +1,326 @@
+"""The assistant behind ``vivavoce.load``: chat, transcribe and say, whole or as it arrives."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.inference.aligned import AlignedSpeaker
+from vivavoce.inference.collect import collect
+from vivavoce.inference.history import last_clips, prepare_history, unknown_words
+from vivavoce.inference.reply import Delta, Reply, Transcript
+from vivavoce.inference.sampling import SamplingOptions
+from vivavoce.inference.turn import Turn
+from vivavoce.inference.word_source import WordSource, words_of
+from vivavoce.models.audio_parts import read_part
+from vivavoce.models.config import EmbeddingsIn, NoAudio, TokensIn, TokensOut
+from vivavoce.models.loading import list_models, load_speech_lm
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.speech_lm import SpeechLM
+from vivavoce.tokens.chat import orpheus_prompt, render_chat
+
+Messages = str | Sequence[Mapping[str, Any]]
+
+
+def load(
+    name: str | Path = "nano", quantize: str | None = None, device: str | None = None, dtype: Any = None
+) -> Assistant:
+    """Load a model by name, folder or hub id as an assistant; arguments and errors as ``load_speech_lm``."""
+    model, processor = load_speech_lm(name, quantize, device, dtype)
+    return Assistant(model, processor, str(name))
+
+
+class Assistant:
+    """A speech LM with its processor, for conversations.
+
+    Sampling options (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``, ``seed``,
+    ``max_new_tokens``, ``stop``) are given to the calls; what is not given comes from the model's config.
+
+    Args:
+        model: The speech LM.
+        processor: Its processor.
+        name: For messages.
+    """
+
+    def __init__(self, model: SpeechLM, processor: SpeechProcessor, name: str = "this model") -> None:
+        self.model, self.processor, self.name = model, processor, name
+        self._speaker: AlignedSpeaker | None = None
+
+    # what it can do
+
+    @property
+    def hears(self) -> bool:
+        """Whether audio may be in the messages."""
+        return not isinstance(self.model.config.audio_in, NoAudio)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether ``audio=True`` and ``say`` work."""
+        return isinstance(self.model.config.audio_out, TokensOut)
+
+    @property
+    def chats(self) -> bool:
+        """False for models that only read text aloud."""
+        mouth = self.model.config.audio_out
+        return not (isinstance(mouth, TokensOut) and mouth.prompt == "orpheus")
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names for ``voice=``; empty if the model has one unnamed voice."""
+        mouth = self.model.config.audio_out
+        if not isinstance(mouth, TokensOut):
+            return ()
+        if mouth.alignment != "none":
+            return tuple(getattr(getattr(self.model.voice, "config", None), "voices", ()))
+        return mouth.speakers
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of spoken answers, Hz."""
+        self._check_speaks()
+        return self.processor.codec_out.spec.sample_rate
+
+    # calls
+
+    def chat(
+        self, messages: Messages, audio: bool = False, voice: str | None = None, **options: Any
+    ) -> Reply:
+        """Answer a conversation.
+
+        Args:
+            messages: ``[{"role", "content"}]`` in the transformers / OpenAI shape, the last one from the
+                user; or the text of one question.
+            audio: Speak the answer too.
+            voice: One of ``voices``.
+            options: Sampling.
+
+        Raises:
+            ModelError: Something the model cannot do; the message says which can.
+            ConfigError: Malformed messages or options.
+            AudioError: A recording that cannot be used.
+        """
+        deltas = self.stream(messages, audio=audio, voice=voice, **options)
+        return collect(deltas, self.sample_rate if audio else None)
+
+    def stream(
+        self, messages: Messages, audio: bool = False, voice: str | None = None, **options: Any
+    ) -> Iterator[Delta]:
+        """Answer a conversation piece by piece; arguments and errors as ``chat``.
+
+        The pieces joined equal what ``chat`` returns for the same options. Errors about arguments are raised
+        here, before the first piece is asked for.
+        """
+        sampling = self._sampling(options)
+        if not self.chats:
+            raise ModelError(
+                f"{self.name} reads text aloud and does not chat; use say(text), or a model that chats: "
+                f"{self._models(lambda m: m.chats)}."
+            )
+        if audio:
+            self._check_speaks()
+            self._check_voice(voice)
+        return self._stream(_as_messages(messages), audio, voice, sampling)
+
+    def transcribe(self, source: Any, **options: Any) -> Transcript:
+        """Write down what is said in a recording.
+
+        Args:
+            source: Path, bytes, ``(array, sampling_rate)``, or an audio part.
+            options: Sampling.
+
+        Raises:
+            ModelError: The model does not hear, or was not made to transcribe.
+            AudioError: The recording cannot be used.
+        """
+        ears, sampling = self.model.config.audio_in, self._sampling(options)
+        if not isinstance(ears, TokensIn | EmbeddingsIn):
+            raise ModelError(
+                f"{self.name} does not hear; models that do: {self._models(lambda m: m.hears != 'no')}."
+            )
+        began = time.perf_counter()
+        wave = self._read(source)
+        seconds = len(wave) / self.processor.sample_rate
+        part = {"type": "audio", "audio": wave, "sampling_rate": self.processor.sample_rate}
+        if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
+            turn = self._turn([{"role": "user", "content": [part]}], sampling)
+            text = "".join(turn.transcript())
+            understood = turn.understood()
+            text = "" if self._is_unclear(text) else text
+        else:
+            if not ears.transcribe_prompt:
+                raise ModelError(
+                    f"{self.name} has no prompt for transcribing; chat with it about the recording."
+                )
+            asked = [{"type": "text", "text": ears.transcribe_prompt}, part]
+            text = "".join(self._turn([{"role": "user", "content": asked}], sampling).text())
+            understood = bool(text.strip())
+        total = time.perf_counter() - began
+        return Transcript(text.strip(), understood, seconds, {"total_s": total, "rtf": total / seconds})
+
+    def say(self, text: str, voice: str | None = None, **options: Any) -> Reply:
+        """Read a text aloud.
+
+        Args:
+            text: What to say.
+            voice: One of ``voices``; default the first.
+            options: Sampling.
+
+        Raises:
+            ModelError: The model does not speak.
+            ConfigError: Nothing to say, or an unknown voice.
+        """
+        return collect(self.stream_say(text, voice, **options), self.sample_rate)
+
+    def stream_say(self, text: str, voice: str | None = None, **options: Any) -> Iterator[Delta]:
+        """Read a text aloud piece by piece; arguments and errors as ``say``."""
+        sampling = self._sampling(options)
+        self._check_speaks()
+        self._check_voice(voice)
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError("nothing to say: the text is empty.")
+        if self._aligned and not any(True for _ in words_of(text)):
+            raise ConfigError(f"nothing to say: {text!r} has no words.")
+        return self._say(text, voice, sampling)
+
+    # answers
+
+    def _stream(
+        self, messages: list[dict[str, Any]], audio: bool, voice: str | None, sampling: SamplingOptions
+    ) -> Iterator[Delta]:
+        messages = prepare_history(messages, self.model.config, self.transcribe)
+        if unknown_words(messages, self.processor):
+            yield from self._refuse(audio, voice, sampling)
+            return
+        turn = self._turn(messages, sampling)
+        clips = last_clips(messages)
+        ears = self.model.config.audio_in
+        if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:
+            for piece in turn.transcript():
+                if piece and not self._is_unclear(piece):
+                    yield Delta(transcript=piece)
+            if not turn.understood(clips):
+                yield from self._refuse(audio, voice, sampling)
+                return
+            turn.begin_answer()
+        if not audio:
+            yield from (Delta(text=piece) for piece in turn.text())
+        elif self._aligned:
+            yield from self._speak((Delta(text=piece) for piece in turn.text()), voice, sampling)
+        else:
+            yield from turn.speech()
+
+    def _refuse(self, audio: bool, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+        text = self.model.config.refusal_text
+        yield Delta(text=text, understood=False)
+        if audio:
+            yield from self._say(text, voice, sampling)
+
+    def _say(self, text: str, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+        if self._aligned:
+            for spoken in self._aligned_speaker().stream(words_of(text), voice=voice, seed=sampling.seed):
+                yield self._delta(spoken)
+            return
+        processor, mouth = self.processor, self.model.config.audio_out
+        vocabulary = processor.vocabulary_out
+        assert isinstance(mouth, TokensOut) and vocabulary is not None
+        if mouth.prompt == "orpheus":
+            name = voice or next(iter(mouth.speakers), None)
+            ids = orpheus_prompt(processor.tokenizer, vocabulary, text, voice=name)
+        else:
+            said = [{"role": "assistant", "content": text}]
+            begun = render_chat(
+                processor.tokenizer, said, vocabulary=vocabulary, loss_on="nothing", continue_last=True,
+                template=processor.template,
+            )  # fmt: skip
+            ids = [*begun.input_ids, vocabulary.start_id]
+        yield from Turn(self.model, processor, sampling, {"input_ids": ids}).audio_only()
+
+    def _speak(self, texts: Iterator[Delta], voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+        """Text deltas and, by the aligned voice, their audio, each as early as it can be."""
+        words = WordSource(texts)
+        yield from words.fill()
+        for spoken in self._aligned_speaker().stream(words, voice=voice, seed=sampling.seed):
+            yield from words.take_pending()
+            yield self._delta(spoken)
+        yield from words.take_pending()
+
+    def _delta(self, spoken: Any) -> Delta:
+        word = (spoken.word, spoken.start_s, spoken.end_s) if spoken.word else None
+        return Delta(
+            audio=spoken.audio if len(spoken.audio) else None,
+            word=word,
+            sample_rate=self.processor.codec_out.spec.sample_rate,
+        )
+
+    # parts
+
+    def _turn(self, messages: Sequence[Mapping[str, Any]], sampling: SamplingOptions) -> Turn:
+        return Turn(self.model, self.processor, sampling, self.processor.prepare(messages))
+
+    def _read(self, source: Any) -> np.ndarray:
+        part = (
+            source if isinstance(source, Mapping) and "type" in source else {"type": "audio", "audio": source}
+        )
+        resampler = "sinc" if isinstance(self.model.config.audio_in, TokensIn) else "soxr"
+        return read_part(part, self.processor.sample_rate, resampler)  # type: ignore[arg-type]
+
+    def _is_unclear(self, text: str) -> bool:
+        ears = self.model.config.audio_in
+        return isinstance(ears, EmbeddingsIn) and text.strip() == ears.unclear_token
+
+    @property
+    def _aligned(self) -> bool:
+        mouth = self.model.config.audio_out
+        return isinstance(mouth, TokensOut) and mouth.alignment != "none"
+
+    def _aligned_speaker(self) -> AlignedSpeaker:
+        if self._speaker is None:
+            self._speaker = AlignedSpeaker(self.model, self.processor.tokenizer, self.processor.codec_out)
+        return self._speaker
+
+    # checks
+
+    def _sampling(self, options: Mapping[str, Any]) -> SamplingOptions:
+        return SamplingOptions.merge(self.model.config.sampling, options)
+
+    def _check_speaks(self) -> None:
+        if not self.speaks:
+            able = self._models(lambda m: m.speaks != "no")
+            raise ModelError(f"{self.name} answers in text only; models that speak: {able}.")
+
+    def _check_voice(self, voice: str | None) -> None:
+        if voice is None or voice in self.voices or (voice == "default" and not self.voices):
+            return
+        near = difflib.get_close_matches(voice, self.voices, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"unknown voice {voice!r}.{hint} {self.name} has: {', '.join(self.voices) or 'one voice'}."
+        )
+
+    @staticmethod
+    def _models(able: Any) -> str:
+        return ", ".join(m.name for m in list_models() if able(m)) or "none here"
+
+
+def _as_messages(messages: Messages) -> list[dict[str, Any]]:
+    """A list of messages that may be changed without touching the caller's.
+
+    Raises:
+        ConfigError: None, or the last one is not from the user.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    found = [m for m in messages if isinstance(m, Mapping)] if isinstance(messages, list | tuple) else []
+    if not found or len(found) != len(messages):
+        raise ConfigError(
+            "wanted a list of messages such as [{'role': 'user', 'content': 'Hello'}], or one text."
+        )
+    if found[-1].get("role") == "assistant":
+        raise ConfigError("the last message is from the assistant; end with a question of the user.")
+    return [dict(m) for m in found]

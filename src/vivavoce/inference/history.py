@@ -1,0 +1,79 @@
+"""What happens to a conversation before a model reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vivavoce.inference.reply import Transcript
+from vivavoce.models.audio_parts import is_audio
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
+from vivavoce.models.processor import SpeechProcessor
+
+
+def parts_of(message: Mapping[str, Any]) -> list[Any]:
+    """The content parts of a message; a string is one part."""
+    content = message.get("content")
+    return list(content) if isinstance(content, list | tuple) else [content]
+
+
+def last_clips(messages: Sequence[Mapping[str, Any]]) -> int:
+    """Audio parts of the last message."""
+    return sum(is_audio(part) for part in parts_of(messages[-1]))
+
+
+def prepare_history(
+    messages: Sequence[Mapping[str, Any]],
+    config: SpeechLMConfig,
+    transcribe: Callable[[Any], Transcript],
+) -> list[dict[str, Any]]:
+    """Put a conversation in the form that a "transcript first" model was trained on.
+
+    Earlier spoken turns get their transcript, by listening again where the caller did not keep it; exchanges
+    that were not understood are left out, as they hold nothing to build on. A transcript of the last turn is
+    taken away: the model is to listen. For other models nothing changes.
+
+    Args:
+        messages: Checked to be mappings; not changed.
+        config: Of the model.
+        transcribe: Listens to an audio part.
+    """
+    ears = config.audio_in
+    if not (isinstance(ears, EmbeddingsIn) and ears.transcript_first):
+        return [dict(m) for m in messages]
+    kept: list[dict[str, Any]] = []
+    skip_answer = False
+    for i, message in enumerate(messages):
+        if skip_answer and message.get("role") == "assistant":
+            skip_answer = False
+            continue
+        skip_answer = False
+        if not any(is_audio(p) for p in parts_of(message)):
+            kept.append(dict(message))
+            continue
+        parts = []
+        for part in parts_of(message):
+            if is_audio(part):
+                part = {k: v for k, v in part.items() if k != "transcript" or i + 1 < len(messages)}
+                if i + 1 < len(messages) and not part.get("transcript"):
+                    heard = transcribe(part)
+                    skip_answer |= not heard.understood
+                    part["transcript"] = heard.text
+            parts.append(part)
+        if not skip_answer:
+            kept.append({**message, "content": parts})
+    return kept
+
+
+def unknown_words(messages: Sequence[Mapping[str, Any]], processor: SpeechProcessor) -> bool:
+    """Whether the last turn has typed words outside a closed spoken vocabulary, or no words at all."""
+    if processor.text_form != "spoken":
+        return False
+    parts = parts_of(messages[-1])
+    texts = [p if isinstance(p, str) else p.get("text", "") for p in parts if p and not is_audio(p)]
+    if not texts and any(is_audio(p) for p in parts):
+        return False
+    words = processor.spoken(" ".join(texts))
+    unknown = processor.tokenizer.unk_token_id
+    ids = processor.tokenizer(words, add_special_tokens=False)["input_ids"]
+    return not words or (unknown is not None and unknown in ids)

@@ -1,0 +1,64 @@
+"""Which tokens may be drawn next: text or decodable audio, never placeholders or stray codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from vivavoce.tokens.constraints import AudioConstraints, AudioLimits
+from vivavoce.tokens.record import AudioVocabulary
+
+
+class LegalTokens:
+    """A ``generate.Constraint`` that follows one answer in and out of audio.
+
+    Args:
+        num_rows: Logits of the model, V.
+        vocabulary: The audio tokens of the model; None if it has none.
+        limits: What audio may be; ``allow_start=False`` keeps the answer in text.
+        forbidden: Ids that are never drawn, such as the placeholder for audio embeddings.
+        inside: The prompt ended with the start of audio.
+        length: Tokens of the prompt, for ``limits.max_length``.
+
+    Attributes:
+        step: Code tokens since the start of audio; None outside of it.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        vocabulary: AudioVocabulary | None = None,
+        limits: AudioLimits | None = None,
+        forbidden: Iterable[int] = (),
+        inside: bool = False,
+        length: int = 0,
+    ) -> None:
+        self._vocabulary, self._num_rows = vocabulary, num_rows
+        self._constraints = AudioConstraints(vocabulary, limits) if vocabulary else None
+        self._forbidden = [i for i in forbidden if 0 <= i < num_rows]
+        self._length = length
+        self.step: int | None = 0 if inside else None
+
+    def allowed(self) -> Tensor:
+        """bool [V]."""
+        if self._constraints is None:
+            legal = torch.ones(self._num_rows, dtype=torch.bool)
+        else:
+            legal = torch.zeros(self._num_rows, dtype=torch.bool)
+            self._constraints.allow(legal, self.step, self._length)
+        legal[self._forbidden] = False
+        return legal
+
+    def advance(self, token_id: int) -> None:
+        """Take note of the token that was chosen."""
+        self._length += 1
+        if self._vocabulary is None:
+            return
+        if token_id == self._vocabulary.start_id:
+            self.step = 0
+        elif token_id == self._vocabulary.end_id:
+            self.step = None
+        elif self.step is not None:
+            self.step += 1

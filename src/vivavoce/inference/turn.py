@@ -1,0 +1,206 @@
+"""One answer in the making: what was heard, the cache, and the text or audio tokens that come out.
+
+Letters: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from vivavoce.base.errors import ModelError
+from vivavoce.inference.audio_stream import AudioTokenStream
+from vivavoce.inference.generate import Decoding, TokenRun
+from vivavoce.inference.legal_tokens import LegalTokens
+from vivavoce.inference.reply import Delta
+from vivavoce.inference.sampling import Sampler, SamplingOptions
+from vivavoce.inference.text_stream import TextStream
+from vivavoce.models.config import EmbeddingsIn
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.speech_lm import SpeechLM
+from vivavoce.tokens.constraints import AudioLimits
+
+
+class Turn:
+    """Reads a prompt and writes one answer.
+
+    Args:
+        model: The speech LM.
+        processor: Its processor.
+        options: Sampling.
+        prompt: From ``SpeechProcessor.prepare``: ``input_ids`` and perhaps ``input_features``,
+            ``feature_lengths``.
+
+    Raises:
+        ModelError: The prompt is longer than the model can read.
+
+    Attributes:
+        transcript_ids: What ``transcript`` wrote.
+    """
+
+    def __init__(
+        self, model: SpeechLM, processor: SpeechProcessor, options: SamplingOptions, prompt: dict[str, Any]
+    ) -> None:
+        self.model, self.processor = model, processor
+        ids: list[int] = prompt["input_ids"]
+        longest = getattr(model.config.text_config, "max_position_embeddings", None)
+        if longest and len(ids) >= longest:
+            raise ModelError(
+                f"the conversation has {len(ids)} positions, the model reads {longest - 1} at most; "
+                "shorten the audio or the history."
+            )
+        room = options.max_new_tokens if not longest else min(options.max_new_tokens, longest - len(ids))
+        self.options = dataclasses.replace(options, max_new_tokens=room)
+        self.stop_ids = answer_ends(model, processor)
+        self.transcript_ids: list[int] = []
+        self._ended_by: int | None = None
+        self._left = room
+        self._sampler = Sampler(options)
+        self._heard = None
+        if "input_features" in prompt:
+            with torch.inference_mode():
+                self._heard = model.hear(prompt["input_features"], prompt["feature_lengths"])
+        self._decoding = Decoding(model)
+        self._logits = self._decoding.feed(ids, self._heard)
+
+    # transcript first
+
+    def transcript(self) -> Iterator[str]:
+        """Write what was heard; text deltas."""
+        answer = self._answer_id
+        run = self._run([answer, *self.stop_ids], self._legal(may_speak=False))
+        text = TextStream(self.processor.tokenizer)
+        for token in run:
+            self.transcript_ids.append(token)
+            yield text.push(token)
+        yield text.flush()
+        self._ended_by = run.stopped_by
+        self._left -= run.num_tokens
+
+    def understood(self, num_clips: int = 1) -> bool:
+        """Whether the transcript may be trusted: it is complete, not "unclear", and the gate agrees.
+
+        Args:
+            num_clips: Clips of the last turn, which the transcript is of.
+        """
+        ears = self._ears
+        unclear = self.processor.tokenizer.convert_tokens_to_ids(ears.unclear_token)
+        if not self.transcript_ids or unclear in self.transcript_ids or self._ended_by != self._answer_id:
+            return False
+        if ears.gate is None:
+            return True
+        assert self._heard is not None
+        read = self.model.audio_encoder.greedy_tokens(self._heard.states, self._heard.frames)
+        second: list[int] = [i for clip in read[-num_clips:] for i in clip]
+        return second == self.transcript_ids
+
+    def begin_answer(self) -> None:
+        """Go on from the transcript to the answer."""
+        self._logits = self._decoding.feed([self._answer_id])
+
+    @property
+    def _ears(self) -> EmbeddingsIn:
+        ears = self.model.config.audio_in
+        assert isinstance(ears, EmbeddingsIn) and ears.transcript_first
+        return ears
+
+    @property
+    def _answer_id(self) -> int:
+        token = self._ears.answer_token
+        found = self.processor.tokenizer.get_vocab().get(token)
+        if found is None:
+            raise ModelError(f"the tokenizer lacks {token!r}, which separates transcript and answer.")
+        return int(found)
+
+    # answers
+
+    def text(self) -> Iterator[str]:
+        """Write the answer in text; text deltas up to a stop token or string."""
+        text = TextStream(self.processor.tokenizer, self.options.stop)
+        for token in self._run(self.stop_ids, self._legal(may_speak=False)):
+            if delta := text.push(token):
+                yield delta
+            if text.stopped:
+                return
+        if delta := text.flush():
+            yield delta
+
+    def speech(self, must_speak: bool = True) -> Iterator[Delta]:
+        """Write the answer in text and codec tokens as the model likes; audio is decoded as it arrives.
+
+        Args:
+            must_speak: Begin audio after the text if the model did not.
+        """
+        vocabulary, codec = self.processor.vocabulary_out, self.processor.codec_out
+        assert vocabulary is not None
+        text = TextStream(self.processor.tokenizer, self.options.stop)
+        legal, spoken = self._legal(may_speak=True), False
+        run = self._run(self.stop_ids, legal)
+        audio: AudioTokenStream | None = None
+        for token in run:
+            if token == vocabulary.start_id:
+                audio, spoken = AudioTokenStream(vocabulary, codec), True
+            elif token == vocabulary.end_id and audio is not None:
+                yield from self._audio(audio.flush())
+                audio = None
+            elif audio is not None:
+                yield from self._audio(audio.push(token))
+            elif delta := text.push(token):
+                yield Delta(text=delta)
+            if text.stopped:
+                must_speak = False
+                break
+        if delta := text.flush():
+            yield Delta(text=delta)
+        if audio is not None:  # the limit came first
+            yield from self._audio(audio.flush())
+        self._left -= run.num_tokens
+        if must_speak and not spoken and self._left > 0:
+            self._logits = self._decoding.feed([vocabulary.start_id])
+            yield from self.audio_only()
+
+    def audio_only(self) -> Iterator[Delta]:
+        """Write codec tokens up to the end of audio; the prompt ended with the start of audio."""
+        vocabulary, codec = self.processor.vocabulary_out, self.processor.codec_out
+        assert vocabulary is not None
+        audio = AudioTokenStream(vocabulary, codec)
+        for token in self._run([vocabulary.end_id], self._legal(may_speak=True, inside=True)):
+            yield from self._audio(audio.push(token))
+        yield from self._audio(audio.flush())
+
+    def _audio(self, samples: Any) -> Iterator[Delta]:
+        if len(samples):
+            yield Delta(audio=samples, sample_rate=self.processor.codec_out.spec.sample_rate)
+
+    def _run(self, stop_ids: Sequence[int] | frozenset[int], legal: LegalTokens) -> TokenRun:
+        return TokenRun(self._decoding, self._logits, self._sampler, stop_ids, max(self._left, 0), legal)
+
+    def _legal(self, may_speak: bool, inside: bool = False) -> LegalTokens:
+        processor = self.processor
+        vocabulary = processor.vocabulary_out or processor.vocabulary_in
+        length = len(self._decoding)
+        limits = AudioLimits(allow_start=False)
+        if may_speak:
+            multiple = processor.codec_out.spec.pad_to_frames
+            limits = AudioLimits(frame_multiple=multiple, max_length=length + max(self._left, 0))
+        placeholder = processor.audio_token_id
+        return LegalTokens(
+            self._logits.shape[-1],
+            vocabulary,
+            limits,
+            forbidden=() if placeholder is None else (placeholder,),
+            inside=inside,
+            length=length,
+        )
+
+
+def answer_ends(model: SpeechLM, processor: SpeechProcessor) -> frozenset[int]:
+    """Ids that end an answer: those of tokenizer, template, generation config and text config."""
+    ids = set(processor.stop_ids)
+    for config in (model.generation_config, model.config.text_config):
+        found = getattr(config, "eos_token_id", None)
+        ids |= set() if found is None else set(found) if isinstance(found, list | tuple) else {found}
+    return frozenset(int(i) for i in ids)

@@ -1,0 +1,151 @@
+"""Messages to token ids by chat templates that place audio themselves, and the end-of-turn tokens of a
+template.
+
+Templates that know nothing of audio are rendered by ``tokens.chat``. This module is for those that write the
+model's placeholder token for an audio part, and may treat spoken turns in their own way, such as "transcript
+first".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.models.audio_parts import AUDIO_TYPES, is_audio
+from vivavoce.tokens.messages import Message, message_parts
+
+
+def places_audio(template: str | None, audio_token: str | None) -> bool:
+    """Whether a chat template writes the placeholder of audio itself."""
+    return bool(template and audio_token and audio_token in template)
+
+
+def plain_messages(
+    messages: Sequence[Message], spoken: Callable[[str], str] | None = None, transcripts: bool = False
+) -> list[dict[str, Any]]:
+    """Messages checked and in one form: strings, or lists of text and audio parts.
+
+    Args:
+        messages: transformers / OpenAI shape; not changed.
+        spoken: Applied to every text.
+        transcripts: Write the ``transcript`` of an audio part as text after it.
+
+    Raises:
+        ConfigError: Malformed messages.
+    """
+    if not messages:
+        raise ConfigError("no messages; wanted at least one.")
+    plain = []
+    for i, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise ConfigError(f"message {i} is {message!r}; wanted {{'role': ..., 'content': ...}}.")
+        parts: list[dict[str, Any]] = []
+        for part in message_parts(i, _input_audio(message)):
+            if isinstance(part, str):
+                parts.append({"type": "text", "text": spoken(part) if spoken else part})
+                continue
+            parts.append({**part, "type": "audio"})
+            said = part.get("transcript")
+            if transcripts and said:
+                parts.append({"type": "text", "text": spoken(said) if spoken else said})
+        only_text = all(not is_audio(p) for p in parts)
+        content: Any = (
+            "".join(p["text"] for p in parts) if only_text else [p for p in parts if p.get("text") != ""]
+        )
+        plain.append({**message, "content": content})
+    return plain
+
+
+def _input_audio(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with OpenAI's and vLLM's audio part types under one name."""
+    content = message.get("content")
+    if not isinstance(content, list | tuple):
+        return dict(message)
+    parts = [
+        {**p, "type": "audio"} if isinstance(p, Mapping) and p.get("type") in AUDIO_TYPES else p
+        for p in content
+    ]
+    return {**message, "content": parts}
+
+
+def audio_parts(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
+    """All audio parts in reading order."""
+    return [p for m in messages if isinstance(m["content"], list) for p in m["content"] if is_audio(p)]
+
+
+def render_with_placeholders(
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    counts: Sequence[int],
+    audio_token_id: int,
+    add_generation_prompt: bool,
+    template: str | None = None,
+) -> list[int]:
+    """Render messages and repeat each placeholder for its clip.
+
+    Args:
+        tokenizer: With a chat template that writes one placeholder per audio part.
+        messages: As ``plain_messages`` makes them.
+        counts: Positions of each audio part, in order.
+        audio_token_id: The placeholder.
+        add_generation_prompt: End where the model is to go on.
+        template: Instead of the tokenizer's own.
+
+    Raises:
+        ConfigError: Text contains the placeholder.
+        ModelError: The template drops a message or an audio part.
+    """
+    placeholder = tokenizer.convert_ids_to_tokens(audio_token_id)
+    texts = []
+    for i, message in enumerate(messages):
+        content = message["content"]
+        for text in [content] if isinstance(content, str) else [p["text"] for p in content if "text" in p]:
+            if placeholder in text:
+                raise ConfigError(
+                    f"the text of message {i} contains {placeholder}; pass audio as an audio part."
+                )
+            texts.append((i, message["role"], text.strip()))
+    rendered = tokenizer.apply_chat_template(
+        [dict(m) for m in messages],
+        chat_template=template,
+        add_generation_prompt=add_generation_prompt,
+        tokenize=False,
+    )
+    at = 0
+    for i, role, text in texts:
+        found = rendered.find(text, at)
+        if found < 0:
+            raise ModelError(
+                f"this model's chat template has no place for message {i} ({role}); leave it out."
+            )
+        at = found + len(text)
+    ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    places = [i for i, token in enumerate(ids) if token == audio_token_id]
+    if len(places) != len(counts):
+        raise ModelError(
+            f"the chat template wrote {len(places)} placeholders for {len(counts)} audio parts; "
+            "it does not fit this model."
+        )
+    for place, count in zip(reversed(places), reversed(counts), strict=True):
+        ids[place : place + 1] = [audio_token_id] * count
+    return list(ids)
+
+
+def turn_end_ids(tokenizer: Any, template: str | None = None) -> set[int]:
+    """Ids that end an answer: the tokenizer's end of sequence and the first special token after an answer."""
+    ids = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
+    if not (template or getattr(tokenizer, "chat_template", None)):
+        return ids
+    asked, said = "vvQuestion", "vvAnswer"
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+    except Exception:  # noqa: BLE001  (a template may refuse these roles; it then tells nothing)
+        return ids
+    after = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids) | {
+        i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special
+    }
+    first = next((i for i in after if i in special), None)
+    return ids if first is None else ids | {first}

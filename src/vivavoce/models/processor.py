@@ -1,0 +1,388 @@
+"""From conversations to model inputs: text, clips, placeholders or sound tokens.
+
+Letters: B conversations, L positions, N clips, M mel bins, T mel frames, S samples.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+
+from vivavoce.audio.features import LogMel
+from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.codecs.contract import Codec
+from vivavoce.models import CONNECTORS, ENCODERS
+from vivavoce.models.audio_parts import read_part
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, build_part, read_sides
+from vivavoce.models.conversation import (
+    audio_parts,
+    places_audio,
+    plain_messages,
+    render_with_placeholders,
+    turn_end_ids,
+)
+from vivavoce.models.records import write_record
+from vivavoce.tokens.chat import render_chat
+from vivavoce.tokens.phones import spoken_form
+from vivavoce.tokens.record import AudioVocabulary
+
+SHORTEST_SAMPLES = 800  # clips are padded with silence to 50 ms at 16 kHz, the least an encoder is given
+
+
+@dataclass
+class _Shelf:
+    """Things that are loaded once and never saved with the processor."""
+
+    items: dict[str, Any] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shelf:
+        return _Shelf()
+
+
+class SpeechProcessor(ProcessorMixin):
+    """Turns messages into what a ``SpeechLM`` reads; saved and loaded with its folder.
+
+    Args:
+        tokenizer: The text model's, with audio tokens where the model has them.
+        chat_template: Instead of the tokenizer's own.
+        audio_in: As in ``SpeechLMConfig``.
+        audio_out: As in ``SpeechLMConfig``.
+        text_form: "spoken" spells out typed text as spoken words.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat_template: str | None = None,
+        audio_in: Any = None,
+        audio_out: Any = None,
+        text_form: str = "plain",
+    ) -> None:
+        self.ears, self.mouth = read_sides(audio_in, audio_out)
+        # plain copies: what is saved in processor_config.json
+        self.audio_in, self.audio_out = write_record(self.ears), write_record(self.mouth)
+        self.text_form = text_form
+        self._shelf, self.folder = _Shelf(), ""
+        super().__init__(tokenizer, chat_template=chat_template)
+
+    @classmethod
+    def for_config(cls, tokenizer: Any, config: SpeechLMConfig, folder: str | Path = "") -> SpeechProcessor:
+        """The processor of a model with this config; ``folder`` is where relative codec folders are."""
+        made = cls(tokenizer, None, config.audio_in, config.audio_out, config.text_form)
+        made.folder = str(folder)
+        return made
+
+    # storage
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        made = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        processor = made[0] if isinstance(made, tuple) else made
+        processor.folder = str(pretrained_model_name_or_path)
+        return made
+
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """Write tokenizer, settings, the record of audio tokens, and codecs of the model's folder."""
+        saved = super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        for name in sorted({getattr(side, "codec", "") for side in (self.ears, self.mouth)} - {""}):
+            source, target = Path(self.folder) / name, Path(save_directory) / name
+            inside = self.folder and not Path(name).is_absolute() and source.is_dir()
+            if inside and source.resolve() != target.resolve():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+        for vocabulary in (self.vocabulary_in, self.vocabulary_out):
+            if vocabulary is not None:
+                vocabulary.save(Path(save_directory))
+        return saved
+
+    # parts
+
+    @cached_property
+    def vocabulary_in(self) -> AudioVocabulary | None:
+        """Audio tokens that the model hears."""
+        return AudioVocabulary.from_dict(self.ears.vocabulary) if isinstance(self.ears, TokensIn) else None
+
+    @cached_property
+    def vocabulary_out(self) -> AudioVocabulary | None:
+        """Audio tokens that the model speaks."""
+        record = self.mouth.vocabulary if isinstance(self.mouth, TokensOut) else None
+        return AudioVocabulary.from_dict(record) if record else None
+
+    @property
+    def audio_token_id(self) -> int | None:  # type: ignore[override]
+        """The placeholder, for models that hear by embeddings."""
+        return self.ears.audio_token_id if isinstance(self.ears, EmbeddingsIn) else None
+
+    @property
+    def audio_token(self) -> str | None:
+        """The placeholder's spelling."""
+        return (
+            None if self.audio_token_id is None else self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate at which the model hears, Hz.
+
+        Raises:
+            ModelError: It does not hear.
+        """
+        if isinstance(self.ears, EmbeddingsIn):
+            return LogMel.sample_rate
+        if isinstance(self.ears, TokensIn):
+            return self.codec_in.spec.sample_rate
+        raise ModelError("this model does not hear; give it text.")
+
+    @property
+    def codec_in(self) -> Codec:
+        """The codec whose tokens the model hears, loaded when first asked for."""
+        return self._codec(self.ears)
+
+    @property
+    def codec_out(self) -> Codec:
+        """The codec whose tokens the model speaks, loaded when first asked for."""
+        return self._codec(self.mouth)
+
+    def _codec(self, side: Any) -> Codec:
+        name = getattr(side, "codec", None)
+        if name is None:
+            raise ModelError("this model has no codec on that side.")
+        if name not in self._shelf.items:
+            from vivavoce.codecs.loading import load_codec
+
+            inside = Path(self.folder) / name
+            self._shelf.items[name] = load_codec(str(inside) if self.folder and inside.is_dir() else name)
+        codec: Codec = self._shelf.items[name]
+        vocabulary = self.vocabulary_in if side is self.ears else self.vocabulary_out
+        if vocabulary is not None:
+            vocabulary.check_codec(codec.spec)
+        return codec
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that replaces the tokenizer's own, if any."""
+        return self.chat_template if isinstance(self.chat_template, str) else None
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer by the tokenizer and its template."""
+        return frozenset(turn_end_ids(self.tokenizer, self.template))
+
+    # audio
+
+    def features(self, waveforms: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Waveforms at ``sample_rate`` to ``input_features`` [N, M, T] and ``feature_lengths`` [N]."""
+        assert isinstance(self.ears, EmbeddingsIn)
+        lengths = torch.tensor([max(len(w), SHORTEST_SAMPLES) for w in waveforms])
+        padded = torch.zeros(len(waveforms), int(lengths.max()))
+        for row, wave in zip(padded, waveforms, strict=True):
+            row[: len(wave)] = torch.from_numpy(np.ascontiguousarray(wave))
+        features, frames = LogMel(**self.ears.features)(padded, lengths)
+        return {"input_features": features, "feature_lengths": frames}
+
+    def num_embeddings(self, feature_lengths: Tensor) -> list[int]:
+        """Placeholders of clips of so many mel frames; the parts' own arithmetic, without their weights."""
+        assert isinstance(self.ears, EmbeddingsIn)
+        if "parts" not in self._shelf.items:
+            with torch.device("meta"):
+                encoder = build_part(ENCODERS, self.ears.encoder, "audio_in.encoder")
+                connector = build_part(CONNECTORS, self.ears.connector, "audio_in.connector")
+            self._shelf.items["parts"] = (encoder, connector)
+        encoder, connector = self._shelf.items["parts"]
+        counts: list[int] = connector.num_tokens(encoder.num_frames(feature_lengths)).tolist()
+        return counts
+
+    def audio_ids(self, waveform: np.ndarray) -> list[int]:
+        """A waveform at ``sample_rate`` as sound tokens, start and end included."""
+        assert self.vocabulary_in is not None
+        codec = self.codec_in
+        device = next((p.device for p in codec.parameters()), torch.device("cpu"))
+        with torch.inference_mode():
+            codes = codec.encode(torch.from_numpy(np.ascontiguousarray(waveform))[None, None].to(device))
+        return self.vocabulary_in.to_ids(codes)
+
+    # conversations
+
+    def prepare(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        continue_last: bool = False,
+    ) -> dict[str, Any]:
+        """One conversation as ``input_ids`` (list of ints) and, for embeddings, the features of its clips.
+
+        Raises:
+            ConfigError, AudioError, ModelError, VocabularyError: What is wrong with messages, audio or
+                template.
+        """
+        spoken = self.spoken if self.text_form == "spoken" else None
+        first = isinstance(self.ears, EmbeddingsIn) and self.ears.transcript_first
+        plain = plain_messages(messages, spoken, transcripts=first)
+        clips = audio_parts(plain)
+        if clips and not isinstance(self.ears, TokensIn | EmbeddingsIn):
+            raise ModelError("this model does not hear; give it text instead of audio.")
+        resampler = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
+        waves = [read_part(part, self.sample_rate, resampler) for part in clips]  # type: ignore[arg-type]
+        made: dict[str, Any] = {}
+        entries: list[Any] = []
+        if isinstance(self.ears, EmbeddingsIn) and waves:
+            made = self.features(waves)
+            entries = self.num_embeddings(made["feature_lengths"])
+        elif waves:
+            entries = [self.audio_ids(w) for w in waves]
+        template = self.template or self.tokenizer.chat_template
+        if places_audio(template, self.audio_token):
+            assert self.audio_token_id is not None
+            if continue_last:
+                raise ModelError("this model's chat template cannot continue an answer that has begun.")
+            made["input_ids"] = render_with_placeholders(
+                self.tokenizer, plain, entries, self.audio_token_id, add_generation_prompt, self.template
+            )
+            return made
+        rendered = render_chat(
+            self.tokenizer,
+            plain,
+            entries,
+            vocabulary=self.vocabulary_in or self.vocabulary_out,
+            placeholder_id=self.audio_token_id,
+            loss_on="nothing",
+            add_generation_prompt=add_generation_prompt and not continue_last,
+            continue_last=continue_last,
+            template=self.template,
+        )
+        made["input_ids"] = rendered.input_ids
+        return made
+
+    @staticmethod
+    def spoken(text: str) -> str:
+        """Text as spoken words."""
+        return " ".join(spoken_form(text))
+
+    def apply_chat_template(  # type: ignore[override]
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = True,
+        return_dict: bool = True,
+        return_tensors: str | None = "pt",
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render one conversation or a batch of them; batches are padded on the left, for generation.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` int64 [B, L]; with audio as embeddings also
+            ``input_features`` [N, M, T], ``feature_lengths`` [N] and ``audio_batch_index`` [N].
+
+        Raises:
+            ConfigError: An argument this processor does not have.
+        """
+        unknown = sorted(
+            {**kwargs, **(processor_kwargs or {})}.keys() - {"padding", "padding_side", "sampling_rate"}
+        )
+        if unknown or not tokenize or chat_template is not None:
+            what = ", ".join(unknown) or ("chat_template" if chat_template else "tokenize=False")
+            raise ConfigError(
+                f"apply_chat_template does not take {what}; set processor.chat_template for another "
+                "template, and "
+                "decode input_ids to see the text."
+            )
+        batched = not isinstance(conversation[0], Mapping)
+        rows = [
+            self.prepare(m, add_generation_prompt, continue_final_message)
+            for m in (conversation if batched else [conversation])
+        ]
+        inputs = self.collate(rows)
+        return BatchFeature(inputs, tensor_type=return_tensors) if return_dict else inputs["input_ids"]
+
+    def __call__(  # type: ignore[override]
+        self,
+        text: str | Sequence[str] | None = None,
+        audio: Any = None,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Text that is written out already, with one placeholder token per clip.
+
+        Args:
+            text: One text or several; special tokens in it are read as such.
+            audio: One clip or a list of them in reading order, in any form of ``audio_parts.read_part``.
+            sampling_rate: Of clips that are arrays, Hz.
+            return_tensors: As in transformers.
+            kwargs: ``padding`` is accepted; batches are always padded, on the left.
+
+        Raises:
+            ModelError: Clips for a model that does not hear by embeddings; use ``apply_chat_template``.
+        """
+        if text is None:
+            raise ConfigError("no text; a clip alone is asked about by apply_chat_template.")
+        texts = [text] if isinstance(text, str) else list(text)
+        clips = [] if audio is None else list(audio) if isinstance(audio, list | tuple) else [audio]
+        if clips and self.audio_token_id is None:
+            raise ModelError(
+                "this model hears no embeddings; pass clips as audio parts to apply_chat_template."
+            )
+        parts = [{"type": "audio", "audio": clip, "sampling_rate": sampling_rate} for clip in clips]
+        made = self.features([read_part(p, self.sample_rate) for p in parts]) if parts else {}
+        counts = self.num_embeddings(made["feature_lengths"]) if parts else []
+        rows: list[dict[str, Any]] = []
+        at = 0
+        for one in texts:
+            ids = self.tokenizer(one)["input_ids"]
+            places = [i for i, token in enumerate(ids) if token == self.audio_token_id]
+            mine = slice(at, at + len(places))
+            if len(counts[mine]) != len(places):
+                raise ConfigError(
+                    f"the texts have more {self.audio_token} than the {len(counts)} clips given."
+                )
+            for place, count in zip(reversed(places), reversed(counts[mine]), strict=True):
+                ids[place : place + 1] = [self.audio_token_id] * count
+            rows.append({"input_ids": ids, **{k: v[mine] for k, v in made.items() if places}})
+            at += len(places)
+        if at != len(counts):
+            raise ConfigError(
+                f"{len(counts)} clips for {at} {self.audio_token} in the text; wanted one for each."
+            )
+        return BatchFeature(self.collate(rows), tensor_type=return_tensors)
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Pad conversations on the left and put their clips one after the other."""
+        size = max(len(row["input_ids"]) for row in rows)
+        pad = self.tokenizer.pad_token_id
+        pad = next(iter(sorted(self.stop_ids)), 0) if pad is None else pad
+        ids = [[pad] * (size - len(row["input_ids"])) + list(row["input_ids"]) for row in rows]
+        mask = [[0] * (size - len(row["input_ids"])) + [1] * len(row["input_ids"]) for row in rows]
+        made: dict[str, Any] = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+        heard = [(i, row) for i, row in enumerate(rows) if "input_features" in row]
+        if heard:
+            lengths = [row["feature_lengths"] for _, row in heard]
+            longest = max(int(n.max()) for n in lengths)
+            padded = [
+                torch.nn.functional.pad(row["input_features"], (0, longest - row["input_features"].shape[-1]))
+                for _, row in heard
+            ]
+            index = [i for i, row in heard for _ in range(len(row["feature_lengths"]))]
+            made["input_features"] = torch.cat(padded)
+            made["feature_lengths"] = torch.cat(lengths)
+            made["audio_batch_index"] = torch.tensor(index)
+        return made
+
+    @property
+    def model_input_names(self) -> list[str]:
+        audio = ["input_features", "feature_lengths", "audio_batch_index"]
+        return ["input_ids", "attention_mask", *(audio if isinstance(self.ears, EmbeddingsIn) else [])]
+
+
+AutoProcessor.register(SpeechLMConfig, SpeechProcessor, exist_ok=True)
