@@ -94,7 +94,8 @@ def render_chat(
             entry is a list of token ids, start and end included (tokens in), or a number of positions
             (embeddings in).
         vocabulary: Checks the ids of tokens-in audio, and refuses audio tokens written as text.
-        placeholder_id: Id at the positions of embeddings; needed when there are any.
+        placeholder_id: Id at the positions of embeddings; needed when there are any. It may be a token that
+            the template uses, as some published models do; the spans tell the positions.
         loss_on: Messages that are learned if they do not say so themselves. "assistant": all assistant turns.
             "last_assistant": the last of them. "everything": every position but placeholders. "nothing".
         end_of_turn: The token that ends a turn, when it is not a special token of the tokenizer.
@@ -110,7 +111,8 @@ def render_chat(
         LayoutError: ids of a tokens-in entry that are no whole frames of ``vocabulary``.
         ModelError: no template, one that cannot be aligned, or one whose turns have no end that can be
             learned.
-        VocabularyError: a tokens-in entry without start and end, or audio tokens inside text.
+        VocabularyError: a tokens-in entry without start and end, or a message's text that holds audio tokens
+            or the placeholder.
     """
     if not messages:
         raise ConfigError("no messages; wanted at least one.")
@@ -143,7 +145,15 @@ def render_chat(
     refused = [vocabulary.audio_ids] if vocabulary else []
     if placeholder_id is not None:
         refused.append(frozenset({placeholder_id}))
-    pieces = Pieces(tokenizer, text, learned, 1.0 if loss_on == "everything" else 0.0, refused, vocabulary)
+    pieces = Pieces(
+        tokenizer,
+        text,
+        contents=aligned.contents,
+        learned=learned,
+        base=1.0 if loss_on == "everything" else 0.0,
+        refused=refused,
+        vocabulary=vocabulary,
+    )
     rendered, at = Rendered(), 0
     for slot, entry in zip(slots, entries, strict=True):
         if text.count(slot.mark) != 1:

@@ -67,18 +67,30 @@ def _first_special(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
 
 
 class Pieces:
-    """Tokenizes pieces of one text and weighs their tokens by character ranges."""
+    """Tokenizes pieces of one text and weighs their tokens by character ranges.
+
+    Args:
+        tokenizer: A fast one.
+        text: The rendered conversation.
+        contents: Characters [begin, end) that messages said; only there are tokens refused.
+        learned: (begin, end, weight) of characters.
+        base: Weight of all other characters.
+        refused: Ids that text must not become, in sets.
+        vocabulary: Whose end of audio stands before text that follows audio.
+    """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
         text: str,
-        learned: list[tuple[int, int, float]],
+        *,
+        contents: Sequence[tuple[int, int]],
+        learned: Sequence[tuple[int, int, float]],
         base: float,
         refused: Sequence[frozenset[int]],
         vocabulary: AudioVocabulary | None,
     ) -> None:
-        self.tokenizer, self.text, self.learned = tokenizer, text, learned
+        self.tokenizer, self.text, self.contents, self.learned = tokenizer, text, contents, learned
         self.base, self.refused = base, refused
         first = [vocabulary.end_token] if vocabulary else []
         self.anchor = next((t for t in (*first, *tokenizer.all_special_tokens) if self._holds(t)), "")
@@ -107,10 +119,16 @@ class Pieces:
         ids, offsets = list(encoded["input_ids"]), list(encoded["offset_mapping"])
         if anchor:
             ids, offsets = ids[1:], offsets[1:]
-        refuse_audio(self.tokenizer, ids, *self.refused)
         shift = begin - len(anchor)
+        places = [(a + shift, b + shift) for a, b in offsets]
+        said = [
+            token
+            for token, (a, b) in zip(ids, places, strict=True)
+            if any(a < e and b > s for s, e in self.contents)
+        ]
+        refuse_audio(self.tokenizer, said, *self.refused)
         rendered.input_ids += ids
-        rendered.loss_weights += [self._weight(a + shift, b + shift) for a, b in offsets]
+        rendered.loss_weights += [self._weight(a, b) for a, b in places]
 
     def _weight(self, begin: int, end: int) -> float:
         """The largest weight of the ranges that the characters [begin, end) touch."""
