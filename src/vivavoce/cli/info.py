@@ -1,0 +1,83 @@
+"""``vivavoce info``: what a model, a codec, a recording or a token file is."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vivavoce.base.errors import AudioError, LayoutError
+from vivavoce.cli.options import Debug, Json
+from vivavoce.cli.screen import print_json, print_result, printable
+
+
+def info(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|FILE",
+            help="A recording, a token file, a model or codec folder, `nano`, or a hub id.",
+        ),
+    ],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Tell what a model, a codec, a recording or a token file is; nothing is downloaded."""
+    facts = facts_of(target)
+    if json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        lines = list(_lines(value)) or [""]
+        for i, line in enumerate(lines):
+            print_result(f"{name if i == 0 else '':{width}}  {printable(line)}".rstrip())
+
+
+def facts_of(target: str) -> dict[str, Any]:
+    """Facts about whatever ``target`` is, as plain values.
+
+    Raises:
+        VivavoceError: There is no such thing, or it cannot be read.
+    """
+    from vivavoce.cli.file_facts import recording_facts, token_facts
+    from vivavoce.cli.model_facts import codec_facts, is_codec_folder, model_facts
+
+    path = Path(target).expanduser()
+    if path.is_dir():
+        return codec_facts(target) if is_codec_folder(path) else model_facts(target)
+    if path.is_file():
+        try:
+            return token_facts(path)
+        except LayoutError:
+            return recording_facts(path)
+    if path.exists():
+        return recording_facts(path)
+    if path.suffix.lower() in _FILE_SUFFIXES:
+        raise AudioError(f"{target} does not exist; check the path.")
+    return model_facts(target)
+
+
+_FILE_SUFFIXES = frozenset(
+    ".wav .flac .ogg .opus .mp3 .m4a .aac .webm .aiff .wma .mp4 .txt .ids .npy".split()
+)
+
+
+def _lines(value: Any) -> list[str]:
+    """A value as lines for people."""
+    if isinstance(value, dict):
+        return [
+            f"{k}: {', '.join(_lines(v)) if not isinstance(v, dict) else json_text.dumps(v)}"
+            for k, v in value.items()
+        ]
+    if isinstance(value, list | tuple):
+        return [", ".join(str(v) for v in value)] if value else ["none"]
+    if value is None:
+        return ["unknown"]
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    if isinstance(value, float):
+        return [f"{value:.4g}"]
+    return [f"{value:,}" if isinstance(value, int) and value >= 100_000 else str(value)]
