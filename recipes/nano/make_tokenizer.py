@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from domain import vocabulary
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from vivavoce.tokens.phones import PHONES
@@ -55,10 +55,6 @@ def build() -> PreTrainedTokenizerFast:
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(Regex(r"$"), " "), decoders.Fuse(), decoders.Strip(" ", 0, 1)]
-    )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<|end|>",
         additional_special_tokens=[n for n in (*SPECIALS, *phones) if n not in ("<pad>", "<unk>", "<|end|>")],
