@@ -234,6 +234,15 @@ def test_folder_gives_the_codes_of_transformers(folder: Path) -> None:
     assert len(codec.spec.weights) == 16
 
 
+def test_a_saved_codec_loads_to_the_same_numbers(tmp_path: Path) -> None:
+    codec, waveform = tiny_encodec(), noise(300, 0)
+    codec.save(tmp_path)
+    again = EncodecCodec.from_folder(tmp_path, 2.4)
+    wanted = codec.encode(waveform)
+    assert_same_codes(again.encode(waveform), wanted)
+    assert_close(again.decode(wanted), codec.decode(wanted))
+
+
 def test_older_names_of_weight_norm_load(folder: Path, tmp_path: Path) -> None:
     damaged(folder, tmp_path)
     renamed = {

@@ -42,9 +42,8 @@ from vivavoce.codecs.causal_layers import (
     TransposedConvolution,
 )
 from vivavoce.codecs.contract import CodecSpec
-from vivavoce.codecs.folders import build_config, load_pretrained, read_config, seeded
-
-LICENCE = "code MIT; weights: see the card of facebook/encodec_24khz"
+from vivavoce.codecs.folders import build_config, load_pretrained, read_config, save_pretrained, seeded
+from vivavoce.codecs.published import ENCODEC_LICENCE
 
 
 class EncodecCodec(CausalCodec):
@@ -79,7 +78,7 @@ class EncodecCodec(CausalCodec):
             codebook_size=model.config.codebook_size,
             lookahead_samples=0,
             causal=True,
-            licence=LICENCE,
+            licence=ENCODEC_LICENCE,
             weights=weights,
         )
 
@@ -112,6 +111,16 @@ class EncodecCodec(CausalCodec):
                 latents = latents - centre[:, None]
                 spread_codewords(latents, [layer.codebook.embed for layer in model.quantizer.layers])
         return cls(model, bandwidth)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder in transformers' form, weight norm included; it loads to the same codec."""
+        model = EncodecModel(self.model.config)
+        state = self.model.state_dict()
+        for name, layer in model.named_modules():
+            if parametrize.is_parametrized(layer, "weight"):
+                layer.weight = state.pop(f"{name}.weight")
+        model.load_state_dict(state, strict=False)
+        save_pretrained(model, folder)
 
     def whole_latents(self, waveform: Tensor) -> Tensor:
         return self.model.encoder(waveform)

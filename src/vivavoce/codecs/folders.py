@@ -17,8 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from vivavoce.base.errors import CheckpointError, CodecError
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+from vivavoce.codecs.hub import WEIGHT_FILES
 
 
 @contextmanager
@@ -140,6 +139,12 @@ def _from_pretrained(
         return found
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def save_pretrained(model: PreTrainedModel, folder: str | Path) -> None:
+    """Write config.json and model.safetensors."""
+    with quiet_transformers():
+        model.save_pretrained(str(folder))
 
 
 def check_tensors(path: Path, missing: Any, unexpected: Any, misshaped: Any) -> None:

@@ -41,9 +41,9 @@ from vivavoce.codecs.causal_layers import (
     TransposedConvolution,
 )
 from vivavoce.codecs.contract import CodecSpec
-from vivavoce.codecs.folders import build_config, load_pretrained, read_config, seeded
+from vivavoce.codecs.folders import build_config, load_pretrained, read_config, save_pretrained, seeded
+from vivavoce.codecs.published import MIMI_LICENCE
 
-LICENCE = "code Apache-2.0; weights CC-BY-4.0"
 DEFAULT_QUANTIZERS = 8
 
 
@@ -124,7 +124,7 @@ class MimiCodec(CausalCodec):
             codebook_size=config.codebook_size,
             lookahead_samples=0,
             causal=True,
-            licence=LICENCE,
+            licence=MIMI_LICENCE,
             weights=weights,
         )
 
@@ -160,6 +160,10 @@ class MimiCodec(CausalCodec):
                     seen = latents if part.input_proj is None else part.input_proj(latents)
                     spread_codewords(seen, [layer.codebook.embed_sum for layer in part.layers])
         return codec
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder in transformers' form; it loads to the same codec."""
+        save_pretrained(self.model, folder)
 
     def whole_latents(self, waveform: Tensor) -> Tensor:
         parts = parts_of(self.model)
