@@ -46,3 +46,8 @@ def process(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-m", "vivavoce", *arguments]
     return subprocess.Popen(command, env=environment, **{**pipes, **more})
+
+
+def listing(folder: Path) -> list[str]:
+    """Names in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

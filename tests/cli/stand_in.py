@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ class StandIn:
         error: Raised by the next answer instead of answering.
     """
 
-    hears, speaks, chats = True, True, True
+    hears, speaks, chats, sample_rate = True, True, True, RATE
 
     def __init__(self) -> None:
         self.loaded: list[tuple[str, str | None, str | None]] = []
@@ -34,11 +35,11 @@ class StandIn:
     def stream(
         self, messages: Any, audio: bool = False, voice: str | None = None, **options: Any
     ) -> Iterator[Delta]:
-        self.asked.append(([dict(m) for m in messages], audio, voice, options))
+        self.asked.append((copy.deepcopy(list(messages)), audio, voice, options))
         return self._answer(messages[-1]["content"], audio)
 
     def chat(self, messages: Any, audio: bool = False, **options: Any) -> Reply:
-        return collect(self.stream(messages, audio=audio, **options), audio)
+        return collect(self.stream(messages, audio=audio, **options), RATE if audio else None)
 
     def _answer(self, content: Any, audio: bool) -> Iterator[Delta]:
         if isinstance(content, list):
@@ -64,7 +65,7 @@ class StandIn:
             raise ConfigError(f"unknown voice {voice!r}. this model has: low.")
         self.asked.append(([{"role": "user", "content": text}], True, voice, options))
         pieces = [Delta(audio=np.full(RATE, 0.25, np.float32), sample_rate=RATE, word=("you", 0.0, 0.5))]
-        return collect(pieces, audio=True)
+        return collect(pieces, RATE)
 
     @staticmethod
     def _seconds(source: Any) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.base.errors import VivavoceError
 from vivavoce.cli.screen import working
 
 if TYPE_CHECKING:
@@ -23,26 +21,6 @@ def open_assistant(model: str, quantize: str | None = None, device: str | None =
         from vivavoce.inference.assistant import load
 
         return load(model, quantize=quantize, device=device)
-
-
-def check_recordings(files: Sequence[str]) -> dict[str, VivavoceError]:
-    """Look at the headers of recordings, before a model is loaded; returns the error of each bad one.
-
-    Streams such as stdin are left alone.
-    """
-    from pathlib import Path
-
-    from vivavoce.audio.files import audio_info
-
-    bad: dict[str, VivavoceError] = {}
-    for file in files:
-        if Path(file).exists() and not Path(file).is_file() and not Path(file).is_dir():
-            continue
-        try:
-            audio_info(file)
-        except VivavoceError as error:
-            bad[file] = error
-    return bad
 
 
 def reply_row(reply: Reply, model: str, out: str | None) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.cli.assistants import check_recordings, open_assistant
+from vivavoce.cli.assistants import open_assistant
 from vivavoce.cli.conversation import Conversation
-from vivavoce.cli.files import STREAM, check_sound_path
+from vivavoce.cli.files import STREAM, check_recording, check_sound_path
 from vivavoce.cli.options import Debug, Device, Json, Quantize, Seed
 from vivavoce.cli.screen import print_result
 
@@ -68,9 +68,8 @@ def chat(
         raise ConfigError("chat writes its text on stdout; give --out FILE for the spoken answer.")
     if out is not None:
         check_sound_path(out)
-    bad = check_recordings(audio or [])
-    if bad:
-        raise next(iter(bad.values()))
+    for file in audio or []:
+        check_recording(file)
     options: dict[str, Any] = {
         "temperature": temperature,
         "top_p": top_p,
@@ -82,11 +81,11 @@ def chat(
     }
     if text is not None and not text.strip() and not audio:
         raise ConfigError("--text is empty; wanted a question.")
+    if out is not None and text is None and not audio:
+        raise ConfigError("--out keeps one answer, to --text or --audio; in a conversation use /save FILE.")
     assistant = open_assistant(model, quantize, device)
     conversation = Conversation(assistant, model, options, system=system, voice=voice, json=json)
     if text is None and not audio:
-        if out is not None:
-            raise ConfigError("--out keeps one answer; in a conversation use /save FILE.")
         if not conversation.interactive():
             raise typer.Exit(2)
         return

@@ -8,10 +8,9 @@ from vivavoce.cli.screen import print_json, print_table
 
 def codecs(json: Json = False, debug: Debug = False) -> None:
     """List the codecs with their rates, look-ahead and licences."""
-    from vivavoce.cli.model_facts import spec_facts
-    from vivavoce.codecs.loading import list_codecs
+    from vivavoce.cli.codec_facts import known_codecs
 
-    rows = [spec_facts(c) | {"offline": c.offline, "source": c.source or None} for c in list_codecs()]
+    rows = known_codecs()
     if json:
         print_json(rows)
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.base.errors import ConfigError, SessionError, VivavoceError
 from vivavoce.cli.assistants import reply_row
-from vivavoce.cli.files import check_sound_path, write_sound
+from vivavoce.cli.files import check_recording, check_sound_path, write_sound
 from vivavoce.cli.screen import note, print_error, print_json, print_result, printable, working
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Conversation:
         stream = self._assistant.stream(
             [*self._messages, question], audio=speak, voice=self._voice if speak else None, **self._options
         )
-        reply = collect(stream if self._json else self._show(stream), speak)
+        rate = self._assistant.sample_rate if speak else None
+        reply = collect(stream if self._json else self._show(stream), rate)
         if len(files) == 1 and reply.understood and reply.transcript:
             content[-1]["transcript"] = reply.transcript
         self._messages += [question, {"role": "assistant", "content": reply.text}]
@@ -129,7 +130,7 @@ class Conversation:
             return
         name, _, argument = line.partition(" ")
         commands: dict[str, Callable[[str], None]] = {
-            "/audio": lambda file: self._answer([file], None),
+            "/audio": self._audio_command,
             "/save": self._save_command,
             "/reset": lambda _: self.reset(),
             "/help": lambda _: note(HELP),
@@ -147,6 +148,10 @@ class Conversation:
         reply = self.ask(files, text, speak=self._assistant.speaks)
         if self._json:
             self.print_row(reply, None)
+
+    def _audio_command(self, file: str) -> None:
+        check_recording(file)
+        self._answer([file], None)
 
     def _save_command(self, file: str) -> None:
         self.save(file)

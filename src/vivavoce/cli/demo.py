@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vivavoce.base.errors import ModelError
+from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.cli.assistants import open_assistant, reply_row, timing_rows
 from vivavoce.cli.files import write_bytes, write_sound
 from vivavoce.cli.options import Debug, Json
@@ -30,11 +30,11 @@ def demo(
     """
     from vivavoce.models.loading import find_folder
 
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; wanted a folder.")
     recorded = find_folder("nano") / QUESTION
     if not recorded.is_file():
         raise ModelError(f"the package has no nano/{QUESTION}; install vivavoce again.")
-    if out.exists() and not out.is_dir():
-        raise ModelError(f"--out {out} is a file; wanted a folder.")
     assistant = open_assistant("nano", device="cpu")
     messages = [{"role": "user", "content": [{"type": "audio", "audio": str(recorded)}]}]
     with working("listening and answering"):

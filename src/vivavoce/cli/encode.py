@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vivavoce.base.errors import ConfigError, VivavoceError
-from vivavoce.cli.files import STREAM, output_paths, write_bytes, write_stdout
+from vivavoce.cli.files import STREAM, check_recording, output_paths, write_bytes, write_stdout
 from vivavoce.cli.options import Base, CodecName, Debug, Json, LayoutName
 from vivavoce.cli.screen import Progress, print_error, print_json, print_result, working
 from vivavoce.cli.token_forms import (
@@ -130,6 +130,7 @@ class _Encoding:
 
         from vivavoce.audio.files import read_audio
 
+        check_recording(file)
         source = sys.stdin.buffer if file == STREAM else Path(file)
         waveform, _ = read_audio(source, self.codec.spec.sample_rate, resampler=self.resampler)
         with torch.inference_mode():

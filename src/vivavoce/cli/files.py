@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vivavoce.base.errors import AudioError, ConfigError
+from vivavoce.base.errors import AudioError, ConfigError, VivavoceError
 
 STREAM = "-"
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -80,6 +80,35 @@ def write_stdout(data: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def check_recording(file: str) -> None:
+    """Look at the header of a recording, before costly work; streams such as stdin are left alone.
+
+    Raises:
+        AudioError, MissingExtraError: It cannot be read, or is too long to be loaded at once.
+    """
+    from vivavoce.audio.files import MAX_SECONDS, audio_info
+
+    path = Path(file)
+    if file == STREAM or (path.exists() and not path.is_file() and not path.is_dir()):
+        return
+    seconds = audio_info(path).duration_s
+    if seconds is not None and seconds > MAX_SECONDS:
+        raise AudioError(
+            f"{file} is too long: {seconds:.0f} s, at most {MAX_SECONDS:.0f} s; cut it into shorter files."
+        )
+
+
+def bad_recordings(files: Sequence[str]) -> dict[str, VivavoceError]:
+    """Check several recordings; returns the error of each bad one."""
+    bad: dict[str, VivavoceError] = {}
+    for file in files:
+        try:
+            check_recording(file)
+        except VivavoceError as error:
+            bad[file] = error
+    return bad
 
 
 def check_sound_path(out: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ def info(
         str,
         typer.Argument(
             metavar="MODEL|FILE",
-            help="A recording, a token file, a model or codec folder, `nano`, or a hub id.",
+            help="A recording, a token file, the folder of a model or codec, `nano`, a codec's name, or a hub id.",
         ),
     ],
     json: Json = False,
@@ -42,8 +41,9 @@ def facts_of(target: str) -> dict[str, Any]:
     Raises:
         VivavoceError: There is no such thing, or it cannot be read.
     """
+    from vivavoce.cli.codec_facts import codec_facts, is_codec_folder, known_codec
     from vivavoce.cli.file_facts import recording_facts, token_facts
-    from vivavoce.cli.model_facts import codec_facts, is_codec_folder, model_facts
+    from vivavoce.cli.model_facts import model_facts
 
     path = Path(target).expanduser()
     if path.is_dir():
@@ -57,7 +57,7 @@ def facts_of(target: str) -> dict[str, Any]:
         return recording_facts(path)
     if path.suffix.lower() in _FILE_SUFFIXES:
         raise AudioError(f"{target} does not exist; check the path.")
-    return model_facts(target)
+    return known_codec(target) or model_facts(target)
 
 
 _FILE_SUFFIXES = frozenset(
@@ -68,10 +68,7 @@ _FILE_SUFFIXES = frozenset(
 def _lines(value: Any) -> list[str]:
     """A value as lines for people."""
     if isinstance(value, dict):
-        return [
-            f"{k}: {', '.join(_lines(v)) if not isinstance(v, dict) else json_text.dumps(v)}"
-            for k, v in value.items()
-        ]
+        return [f"{k}: {', '.join(_lines(v))}" for k, v in value.items()] or ["unknown"]
     if isinstance(value, list | tuple):
         return [", ".join(str(v) for v in value)] if value else ["none"]
     if value is None:

@@ -1,4 +1,4 @@
-"""What model and codec folders hold, read from their configs and the headers of their weights; nothing is loaded."""
+"""What model folders hold, read from their configs and the headers of their weights; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from vivavoce.base.errors import CheckpointError, ModelError
 
 MOST_HEADER_BYTES = 100 << 20
-_CODEC_TYPES = ("encodec", "mimi", "snac")
 
 
 def model_facts(name: str) -> dict[str, Any]:
@@ -46,57 +45,7 @@ def model_facts(name: str) -> dict[str, Any]:
     facts |= _sides(config) if own else _tokenizer_sides(folder)
     if (folder / "codec").is_dir():
         facts["codec"] = _codec_line(folder / "codec")
-    return facts | {"licence": _licence(folder, config), "size_mb": _size_mb(folder)}
-
-
-def codec_facts(name: str) -> dict[str, Any]:
-    """The spec of a codec folder; this one is loaded, as codecs are small.
-
-    Raises:
-        CodecError, CheckpointError: It cannot be loaded.
-    """
-    from vivavoce.codecs.loading import load_codec
-
-    codec = load_codec(name)
-    spec = codec.spec
-    return {
-        "kind": "codec",
-        **spec_facts(spec),
-        "folder": name,
-        "frame_samples": spec.frame_samples,
-        "codes_per_frame": spec.codes_per_frame,
-        "strides": list(spec.strides),
-        "causal": spec.causal,
-        "parameters": sum(p.numel() for p in codec.parameters()),
-        "weights": spec.weights or None,
-        "size_mb": _size_mb(Path(name).expanduser()),
-    }
-
-
-def spec_facts(spec: Any) -> dict[str, Any]:
-    """The numbers by which codecs are compared."""
-    return {
-        "name": spec.name,
-        "sample_rate": spec.sample_rate,
-        "levels": spec.num_levels,
-        "codebook_size": spec.codebook_size,
-        "tokens_per_second": spec.tokens_per_second,
-        "kbit_per_second": spec.tokens_per_second * math.log2(spec.codebook_size) / 1000,
-        "lookahead_ms": 1000 * spec.lookahead_samples / spec.sample_rate,
-        "licence": spec.licence or None,
-    }
-
-
-def is_codec_folder(folder: Path) -> bool:
-    """Whether a folder's config says that it holds a codec."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(config, dict):
-        return False
-    kind = str(config.get("model_type", ""))
-    return kind in _CODEC_TYPES or kind.endswith("_codec") or {"vq_strides", "sampling_rate"} <= set(config)
+    return facts | {"licence": _licence(folder, config), "size_mb": size_mb(folder)}
 
 
 def _folder(name: str) -> Path:
@@ -215,8 +164,8 @@ def _tokenizer_sides(folder: Path) -> dict[str, Any]:
     preset = find_preset(vocabulary, str(folder))
     return {
         "preset": preset.name,
-        "audio_in": preset.hears,
-        "audio_out": preset.speaks,
+        "audio_in": {"no": "none"}.get(preset.hears, preset.hears),
+        "audio_out": "none" if preset.speaks == "no" else f"tokens (alignment {preset.speaks})",
         "codec": preset.codec,
         "vocabulary": _vocabulary_line(vocabulary.to_dict()),
     }
@@ -253,5 +202,6 @@ def _licence(folder: Path, config: dict[str, Any]) -> str | None:
     return str(licence) if licence else None
 
 
-def _size_mb(folder: Path) -> float:
+def size_mb(folder: Path) -> float:
+    """Size of all files of a folder, 10**6 bytes."""
     return round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 2)

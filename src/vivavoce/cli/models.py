@@ -16,8 +16,15 @@ def models(json: Json = False, debug: Debug = False) -> None:
     if json:
         print_json([asdict(model) for model in found])
         return
+    speaks = {"none": "by tokens", "word": "word by word", "phone": "phone by phone"}
     rows = [
-        (m.name, "built in" if m.embedded else "folder or hub id", m.hears, m.speaks, m.description)
+        (
+            m.name,
+            "built in" if m.embedded else "folder or hub id",
+            m.hears,
+            speaks.get(m.speaks, m.speaks),
+            m.description,
+        )
         for m in found
     ]
     print_table(("name", "where", "hears", "speaks", "what it is"), rows)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from vivavoce.base.errors import VivavoceError
-from vivavoce.cli.assistants import check_recordings, open_assistant
-from vivavoce.cli.files import STREAM
+from vivavoce.cli.assistants import open_assistant
+from vivavoce.cli.files import STREAM, bad_recordings
 from vivavoce.cli.options import Debug, Device, Json, Model, Quantize
 from vivavoce.cli.screen import Progress, print_error, print_json, print_result, printable
 
@@ -27,7 +27,7 @@ def transcribe(
     One line per recording: file, seconds, text, with tabs between. A recording that cannot be read gets a
     line on stderr, the others go on, and the exit code is 2.
     """
-    bad = check_recordings([file for file in files if file != STREAM])
+    bad = bad_recordings(files)
     if len(bad) == len(files):
         _report(bad)
         if json:
