@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.inference.reply import Transcript
 from vivavoce.models.audio_parts import is_audio
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
@@ -15,6 +16,12 @@ def parts_of(message: Mapping[str, Any]) -> list[Any]:
     """The content parts of a message; a string is one part."""
     content = message.get("content")
     return list(content) if isinstance(content, list | tuple) else [content]
+
+
+def typed_texts(message: Mapping[str, Any]) -> list[str]:
+    """The typed texts of a message that say something."""
+    texts = [p if isinstance(p, str) else p.get("text") for p in parts_of(message) if p and not is_audio(p)]
+    return [text for text in texts if isinstance(text, str) and text.strip()]
 
 
 def last_clips(messages: Sequence[Mapping[str, Any]]) -> int:
@@ -37,10 +44,17 @@ def prepare_history(
         messages: Checked to be mappings; not changed.
         config: Of the model.
         transcribe: Listens to an audio part.
+
+    Raises:
+        ConfigError: The last turn has both a recording and typed words.
     """
     ears = config.audio_in
     if not (isinstance(ears, EmbeddingsIn) and ears.transcript_first):
         return [dict(m) for m in messages]
+    if last_clips(messages) and any(typed_texts(messages[-1])):
+        raise ConfigError(
+            "this model takes a recording or typed words in one turn, not both; send one of them."
+        )
     kept: list[dict[str, Any]] = []
     skip_answer = False
     for i, message in enumerate(messages):
@@ -69,11 +83,9 @@ def unknown_words(messages: Sequence[Mapping[str, Any]], processor: SpeechProces
     """Whether the last turn has typed words outside a closed spoken vocabulary, or no words at all."""
     if processor.text_form != "spoken":
         return False
-    parts = parts_of(messages[-1])
-    texts = [p if isinstance(p, str) else p.get("text", "") for p in parts if p and not is_audio(p)]
-    if not texts and any(is_audio(p) for p in parts):
+    if last_clips(messages):
         return False
-    words = processor.spoken(" ".join(texts))
+    words = processor.spoken(" ".join(typed_texts(messages[-1])))
     unknown = processor.tokenizer.unk_token_id
     ids = processor.tokenizer(words, add_special_tokens=False)["input_ids"]
     return not words or (unknown is not None and unknown in ids)

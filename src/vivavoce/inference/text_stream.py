@@ -56,10 +56,10 @@ class TextStream:
 
     def _release(self, delta: str) -> str:
         text = self._held + delta
-        found = [at for at in (text.find(s) for s in self._stop) if at >= 0]
-        if found:
+        found = [(text.find(s) + len(s), text.find(s)) for s in self._stop if s in text]
+        if found:  # the stop string that is complete first ends the text
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = 0
         for stop in self._stop:
             for size in range(min(len(stop) - 1, len(text)), keep, -1):

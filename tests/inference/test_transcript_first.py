@@ -1,0 +1,220 @@
+"""Models that write what they heard before they answer: gate, refusal, history, aligned speech."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.inference import tiny
+
+from vivavoce.base.errors import ConfigError
+from vivavoce.inference import turn as turn_module
+from vivavoce.inference.collect import collect
+
+REFUSAL = "Sorry, I did not understand."
+
+
+class Scripted:
+    """A sampler that draws given words one after the other."""
+
+    words: tuple[str, ...] = ()
+
+    def __init__(self, options):
+        self.left = list(type(self).words)
+
+    def __call__(self, logits, seen, allowed=None):
+        token = TOKENIZER.convert_tokens_to_ids(self.left.pop(0) if self.left else "<|end|>")
+        assert allowed is None or allowed[token]
+        return token
+
+
+TOKENIZER = tiny.word_tokenizer()
+
+
+def scripted(monkeypatch, words, second=None, **options):
+    """An assistant that writes ``words``, and whose recogniser reads ``second``."""
+    monkeypatch.setattr(Scripted, "words", tuple(words.split()))
+    monkeypatch.setattr(turn_module, "Sampler", Scripted)
+    assistant = tiny.transcript_first(**options)
+    if second is not None:
+        ids = [TOKENIZER.convert_tokens_to_ids(w) for w in second.split()]
+        monkeypatch.setattr(
+            assistant.model.audio_encoder, "greedy_tokens", lambda states, frames: [ids] * len(frames)
+        )
+    return assistant
+
+
+SAID = "what is one plus two <|assistant|> three <|end|>"
+
+
+def test_transcript_then_answer(monkeypatch):
+    assistant = scripted(monkeypatch, SAID, "what is one plus two")
+    reply = assistant.chat([tiny.user(tiny.clip())])
+    assert (reply.transcript, reply.text, reply.understood) == ("what is one plus two", "three", True)
+    deltas = list(assistant.stream([tiny.user(tiny.clip())]))
+    assert "".join(d.transcript for d in deltas).split() == "what is one plus two".split()
+    assert "".join(d.text for d in deltas).strip() == "three"
+    assert not any(d.transcript for d in deltas[deltas.index(next(d for d in deltas if d.text)) :])
+    heard = assistant.transcribe(tiny.clip())
+    assert (heard.text, heard.understood, heard.seconds) == ("what is one plus two", True, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "second", "gate", "understood"),
+    [
+        (SAID, "what is one plus two", "ctc", True),
+        (SAID, "what is one plus three", "ctc", False),
+        (SAID, "what is one plus", "ctc", False),
+        (SAID, "", "ctc", False),
+        (SAID, "what is one plus three", None, True),
+        ("<|unclear|> <|end|>", "<|unclear|>", "ctc", False),
+        ("<|unclear|> <|assistant|> three <|end|>", None, None, False),
+        ("<|assistant|> three <|end|>", "", "ctc", False),
+        ("what is one <|end|>", "what is one", "ctc", False),
+    ],
+)
+def test_only_what_both_heard_is_answered(monkeypatch, words, second, gate, understood):
+    assistant = scripted(monkeypatch, words, second, gate=gate)
+    reply = assistant.chat([tiny.user(tiny.clip())])
+    assert reply.understood == understood
+    assert reply.text == ("three" if understood else REFUSAL)
+    assert "unclear" not in reply.transcript
+    assert assistant.transcribe(tiny.clip()).understood == understood
+
+
+def test_the_gate_reads_the_last_clip(monkeypatch):
+    assistant = scripted(monkeypatch, SAID)
+    ids = [TOKENIZER.convert_tokens_to_ids(w) for w in "what is one plus two".split()]
+    monkeypatch.setattr(
+        assistant.model.audio_encoder, "greedy_tokens", lambda s, frames: [[1]] * (len(frames) - 1) + [ids]
+    )
+    earlier = tiny.user({**tiny.clip(seed=1), "transcript": "yes"})
+    reply = assistant.chat([earlier, {"role": "assistant", "content": "no"}, tiny.user(tiny.clip())])
+    assert reply.understood and reply.text == "three"
+
+
+def test_prompts_have_the_trained_form(monkeypatch):
+    assistant = tiny.transcript_first()
+    prepare = assistant.processor.prepare
+
+    def prompt(messages):
+        made = prepare(messages)
+        text = TOKENIZER.decode(made["input_ids"], skip_special_tokens=False)
+        placeholders = text.count("<|audio|>")
+        return " ".join(text.replace("<|audio|>", "").split()), placeholders, made
+
+    typed, count, _ = prompt([tiny.user("What is 1 plus 2?")])
+    assert typed == "<|user|> <|heard|> what is one plus two <|assistant|>" and count == 0
+    spoken, count, made = prompt([tiny.user(tiny.clip(0.5))])
+    assert spoken == "<|user|> <|heard|>"
+    assert count == assistant.processor.num_embeddings(made["feature_lengths"])[0] == 7
+    history = [
+        tiny.user({**tiny.clip(0.5), "transcript": "one plus two"}),
+        {"role": "assistant", "content": "3"},
+        tiny.user(tiny.clip(0.25)),
+    ]
+    text, count, _ = prompt(history)
+    assert text == "<|user|> <|heard|> one plus two <|assistant|> three <|end|> <|user|> <|heard|>"
+    assert count == 7 + 4
+
+
+def test_history_without_transcripts_is_listened_to_again(monkeypatch):
+    assistant = scripted(monkeypatch, SAID, "what is one plus two")
+    seen = []
+    prepare = assistant.processor.prepare
+    monkeypatch.setattr(assistant.processor, "prepare", lambda m: seen.append(m) or prepare(m))
+    history = [
+        tiny.user(tiny.clip(seed=1)),
+        {"role": "assistant", "content": "three"},
+        tiny.user(tiny.clip()),
+    ]
+    assistant.chat(history)
+    assert seen[-1][0]["content"][0]["transcript"] == "what is one plus two"
+    assert "transcript" not in history[0]["content"][0]
+    # what was not understood is left out, with its answer
+    assistant = scripted(monkeypatch, "<|unclear|> <|end|>", "")
+    monkeypatch.setattr(assistant.processor, "prepare", lambda m: seen.append(m) or prepare(m))
+    assistant.chat(history)
+    assert [m["role"] for m in seen[-1]] == ["user"]
+    # a transcript beside the last clip is not peeked at
+    assistant.chat([tiny.user({**tiny.clip(), "transcript": "one"})])
+    assert "transcript" not in seen[-1][0]["content"][0]
+
+
+@pytest.mark.parametrize("text", ["what is a banana", "xyzzy", "...", ""])
+def test_typed_words_outside_the_vocabulary_are_refused(text):
+    assistant = tiny.transcript_first()
+    reply = assistant.chat(text)
+    assert (reply.text, reply.understood, reply.transcript) == (REFUSAL, False, "")
+
+
+def test_a_recording_and_typed_words_in_one_turn_are_refused():
+    assistant = tiny.transcript_first()
+    with pytest.raises(ConfigError, match="not both"):
+        assistant.chat([tiny.user("what is", tiny.clip())])
+    assert assistant.chat([tiny.user("", tiny.clip())], max_new_tokens=5).text
+
+
+def test_typed_questions_are_answered(monkeypatch):
+    assistant = scripted(monkeypatch, "three <|end|>")
+    reply = assistant.chat("What is ONE plus two?")
+    assert (reply.text, reply.understood, reply.transcript) == ("three", True, "")
+
+
+def test_a_system_message_that_the_template_drops_is_refused():
+    from vivavoce.base.errors import ModelError
+
+    assistant = tiny.transcript_first()
+    with pytest.raises(ModelError, match=r"no place for message 0 \(system\)"):
+        assistant.chat([{"role": "system", "content": "one two three"}, tiny.user("what is one")])
+
+
+@pytest.mark.parametrize("alignment", ["phone", "word"])
+def test_answers_are_spoken_word_by_word(monkeypatch, alignment):
+    answer = "yes one two three"
+    assistant = scripted(monkeypatch, f"{answer} <|end|>", alignment=alignment)
+    reply = assistant.chat("what is one", audio=True)
+    assert reply.text == answer
+    assert [w for w, _, _ in reply.words] == answer.split()
+    assert reply.words[0][1] == 0 and all(
+        a[2] == b[1] for a, b in zip(reply.words, reply.words[1:], strict=False)
+    )
+    assert len(reply.audio) == round(reply.words[-1][2] * reply.sample_rate)
+    same = assistant.say(answer)
+    assert np.array_equal(same.audio, reply.audio) and same.words == reply.words
+    streamed = collect(assistant.stream("what is one", audio=True), reply.sample_rate)
+    assert np.array_equal(streamed.audio, reply.audio) and streamed.words == reply.words
+
+
+def test_speech_starts_before_the_text_ends(monkeypatch):
+    monkeypatch.setattr(Scripted, "__call__", Scripted.__call__)
+    assistant = scripted(monkeypatch, " ".join(["yes one two three"] * 6) + " <|end|>")
+    kinds = []
+    for delta in assistant.stream("what is one", audio=True):
+        kinds += ["text"] * bool(delta.text.strip()) + ["word"] * bool(delta.word)
+    first = kinds.index("word")
+    assert first <= 4  # two words and the beginning of a third are enough
+    assert "text" in kinds[first:]
+    assert kinds.count("text") == kinds.count("word") == 24
+
+
+def test_refusals_are_spoken_too():
+    assistant = tiny.transcript_first()
+    reply = assistant.chat("xyzzy", audio=True)
+    assert [w for w, _, _ in reply.words] == "sorry i did not understand".split()
+    assert len(reply.audio) > 0 and not reply.understood
+    with pytest.raises(ConfigError, match="unknown voice"):
+        assistant.say("yes", voice="tara")
+    assert len(assistant.say("yes", voice="default").audio) > 0
+
+
+def test_real_draws_are_deterministic_and_hear_the_clip():
+    assistant = tiny.transcript_first(gate=None)
+    first = assistant.transcribe(tiny.clip(seed=1), max_new_tokens=12)
+    assert first.text == assistant.transcribe(tiny.clip(seed=1), max_new_tokens=12).text
+    others = {assistant.transcribe(tiny.clip(seed=s), max_new_tokens=12).text for s in range(2, 8)}
+    assert others != {first.text}
+    with torch.no_grad():
+        assistant.model.connector.linear_2.weight.zero_()
+    deaf = {assistant.transcribe(tiny.clip(seed=s), max_new_tokens=12).text for s in range(2, 8)}
+    assert len(deaf) == 1
