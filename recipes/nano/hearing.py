@@ -44,12 +44,18 @@ class HearingData:
         digits: Folder of the Free Spoken Digit Dataset, or None to train on synthetic speech only.
         tokenizer: The bundle's tokenizer.
         speakers: Real speakers to use.
+        people_share: Share of rows that are real digits.
     """
 
     def __init__(
-        self, speech: Path, digits: Path | None, tokenizer, speakers: tuple[str, ...] = SPEAKERS
+        self,
+        speech: Path,
+        digits: Path | None,
+        tokenizer,
+        speakers: tuple[str, ...] = SPEAKERS,
+        people_share: float = 0.2,
     ) -> None:
-        self.tokenizer, self.mel = tokenizer, LogMel()
+        self.tokenizer, self.mel, self.people_share = tokenizer, LogMel(), people_share
         self.shards = SpeechShards(speech, {"train", "unknown"})
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
@@ -118,14 +124,16 @@ class HearingData:
     def draw(self, rng: random.Random, strength: float) -> tuple[np.ndarray, str, str]:
         """(waveform 16 kHz, transcript, answer); an empty transcript means "refuse"."""
         noise = np.random.default_rng(rng.getrandbits(32))
+        if rng.random() < 0.4:
+            strength *= 0.25  # a good share stays nearly clean: that is where words are learned
         u = rng.random()
-        if u < 0.08:
+        if u < 0.07:
             return self._refused(rng, noise), "", ""
         voices = self._voices(rng, 3) if rng.random() < 0.12 * strength else []
-        if self.people and u < 0.33:
+        if self.people and rng.random() < self.people_share:
             wave, text = self._person(rng)
             return augment(wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices), text, text
-        row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit" if u > 0.87 else "domain"])
+        row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit" if u > 0.88 else "domain"])
         wave = augment(self._wave(row), HEAR_RATE, noise, strength=strength, voices=voices)
         return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
 
@@ -157,9 +165,9 @@ class HearingData:
         features, lengths = self.mel(waves, samples)
         for i, frames in enumerate(lengths.tolist()):
             noise, clip = np.random.default_rng(rng.getrandbits(32)), features[i, :, :frames].numpy()
-            if rng.random() < 0.7 * strength:
+            if rng.random() < 0.5 * strength:
                 clip = warp_mel(clip, float(noise.uniform(0.86, 1.16)))
-            if rng.random() < 0.6 * strength:
+            if rng.random() < 0.5 * strength:
                 clip = mask_spectrogram(clip, noise)
             features[i, :, :frames] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []

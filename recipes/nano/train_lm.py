@@ -7,8 +7,8 @@ Synthetic speech first, then real digits and the voice:
         --speech runs/nano/speech --digits FSDD --voice runs/nano/voice.pt --out runs/nano/lm
 
 A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC), typed facts, and speaking. With one
-process the tasks follow each other; with two, one process hears and the other speaks, and gradients are summed, so
-both ways take the same step.
+process the tasks follow each other; with two, one process hears and the other reads and speaks, and gradients are
+summed, so both ways take the same step.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def hear(
         (0.5 * loss + 0.5 * ctc).backward()
         out["transcript+answer"] += float(loss.detach()) / 2
         out["ctc"] += float(ctc.detach()) / 2
-    return {**out, **text(model, data, rng, args.text_batch)}
+    return out
 
 
 def text(model: Nano, data: HearingData, rng: random.Random, size: int) -> dict[str, float]:
@@ -100,10 +100,15 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=Path("runs/nano/tokenizer"))
     parser.add_argument("--digits", type=Path, help="folder of the Free Spoken Digit Dataset")
     parser.add_argument("--leave-out", choices=SPEAKERS, help="real speaker to keep for testing")
+    parser.add_argument(
+        "--people-share", type=float, default=0.2, help="share of real digits among hearing rows"
+    )
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier")
+    parser.add_argument(
+        "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
+    )
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--text-batch", type=int, default=48)
     parser.add_argument("--speak-batch", type=int, default=16)
@@ -118,10 +123,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     model = Nano(len(tokenizer))
-    hearing = speaking = None
-    if rank == 0:
-        speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
-        hearing = HearingData(args.speech, args.digits, tokenizer, speakers)
+    speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
+    hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share)
+    speaking = None
     if args.voice:
         from speaking import SpeakingData
 
@@ -145,12 +149,13 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(args.stage, step, plan)
         losses: dict[str, float] = {}
-        if hearing is not None:
+        warm = step < WARM_STEPS[args.stage]
+        if rank == 0 and not warm:
             rng = random.Random(f"hear {args.seed} {step}")
-            if step < WARM_STEPS[args.stage]:
-                losses |= text(model, hearing, rng, 3 * args.text_batch)
-            else:
-                losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, plan))
+            losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, plan))
+        if rank == world - 1:
+            size = 3 * args.text_batch if warm else args.text_batch
+            losses |= text(model, hearing, random.Random(f"read {args.seed} {step}"), size)
         if speaking is not None and rank == world - 1:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))
