@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -13,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from tests.speech import Speech
 
 from vivavoce.base.errors import MissingExtraError
 
@@ -35,32 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-class Speech(NamedTuple):
-    """A spoken sentence.
-
-    Attributes:
-        waveform: float32 [S] within -1 and 1.
-        sample_rate: Hz.
-        text: What is said, lower case.
-    """
-
-    waveform: np.ndarray
-    sample_rate: int
-    text: str
-
-    def at(self, sample_rate: int) -> np.ndarray:
-        """Return the waveform at another rate."""
-        import soxr
-
-        if sample_rate == self.sample_rate:
-            return self.waveform
-        return np.asarray(soxr.resample(self.waveform, self.sample_rate, sample_rate), dtype=np.float32)
-
-
 @pytest.fixture(scope="session")
 def speech() -> Speech:
     """Say "what is nine plus four" through espeak-ng, or read the stored clip where that is absent."""
     import soundfile
+
     from vivavoce.audio.synthesis import synthesize
 
     try:

@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> int:
     if rate <= 0:
         return 1
     library.espeak_SetSynthCallback(collect)
+    if hasattr(library, "espeak_ng_SetRandSeed"):  # else its breath noise is seeded with the time of day
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         return 3
     library.espeak_SetParameter(RATE, int(words_per_minute), 0)

@@ -248,8 +248,8 @@ def _check_length(recording: Recording, start: int, stop: int | None, max_second
 def _too_long(name: str, seconds: float | None, max_seconds: float) -> AudioError:
     length = "more" if seconds is None else f"{seconds:.0f} s"
     return AudioError(
-        f"{name} is too long: {length}, at most {max_seconds:.0f} s are loaded at once. Give start_s and end_s, "
-        "raise max_seconds, or read it with blocks()."
+        f"{name} is too long: {length}, at most {max_seconds:.0f} s are loaded at once. "
+        "Give start_s and end_s, raise max_seconds, or read it with blocks()."
     )
 
 
@@ -261,7 +261,7 @@ def _writable(waveform: np.ndarray) -> np.ndarray:
     samples = np.atleast_2d(samples)
     channels, length = samples.shape
     if length == 0 or not 1 <= channels <= 8:
-        raise AudioError(f"cannot write {channels} channels of {length} samples; wanted 1 to 8 of 1 or more.")
+        raise AudioError(f"cannot write {channels} channels of {length} samples; wanted 1 to 8, 1 or more.")
     if not np.isfinite(samples).all():
         raise AudioError("cannot write a waveform with NaN or infinite samples.")
     return np.clip(samples.T.astype(np.float32), -1.0, 1.0)

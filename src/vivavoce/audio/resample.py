@@ -7,7 +7,6 @@ windowed-sinc resampler that published codec pipelines were built with, for toke
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +16,8 @@ from vivavoce.base.errors import AudioError, ConfigError, SessionError
 Method = Literal["soxr", "sinc"]
 
 LOWEST_HZ, HIGHEST_HZ = 1000, 768000
+ZERO_CROSSINGS, ROLLOFF = 6, 0.99
+DENSE_KERNEL = 1 << 20  # largest stride x phases that gets one kernel per phase
 
 
 def resampled_length(num_samples: int, from_hz: int, to_hz: int) -> int:
@@ -143,31 +144,54 @@ def _check_rates(*rates: int) -> None:
 
 
 def _sinc(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    import torch
-
     divisor = math.gcd(from_hz, to_hz)
     stride, phases = from_hz // divisor, to_hz // divisor
-    kernel, width = _sinc_kernel(stride, phases)
-    flat = torch.from_numpy(np.ascontiguousarray(waveform.reshape(-1, 1, waveform.shape[-1])))
-    padded = torch.nn.functional.pad(flat, (width, width + stride))
-    with torch.no_grad():
-        out = torch.nn.functional.conv1d(padded, torch.from_numpy(kernel), stride=stride)
-    joined = out.mT.reshape(out.shape[0], -1).numpy()
-    joined = joined[:, : resampled_length(waveform.shape[-1], from_hz, to_hz)]
+    length = resampled_length(waveform.shape[-1], from_hz, to_hz)
+    rows = waveform.reshape(-1, waveform.shape[-1])
+    if stride * phases <= DENSE_KERNEL:
+        joined = _sinc_dense(rows, stride, phases)[:, :length]
+    else:
+        joined = _sinc_sparse(rows, stride, phases, length)
     return np.ascontiguousarray(joined.reshape(*waveform.shape[:-1], -1))
 
 
-@lru_cache(maxsize=16)
-def _sinc_kernel(stride: int, phases: int) -> tuple[np.ndarray, int]:
-    """One low-pass kernel per output phase, float32 ``[phases, 1, 2 * width + stride]``."""
-    zero_crossings, rolloff = 6, 0.99
-    cutoff = min(stride, phases) * rolloff
-    width = math.ceil(zero_crossings * stride / cutoff)
-    offsets = np.arange(-width, width + stride, dtype=np.float64) / stride
+def _sinc_dense(rows: np.ndarray, stride: int, phases: int) -> np.ndarray:
+    """Convolve with one kernel per output phase: the reference's own order of sums, to the last digit."""
+    import torch
+
+    width = _sinc_width(stride, phases)
     # The reference divides integers in single precision here; doing the same keeps its last digits.
     starts = np.arange(0, -phases, -1, dtype=np.float32)[:, None] / np.float32(phases)
-    times = (starts.astype(np.float64) + offsets) * cutoff
-    times = times.clip(-zero_crossings, zero_crossings)
-    window = np.cos(times * np.pi / zero_crossings / 2) ** 2
-    kernel = np.sinc(times) * window * (cutoff / stride)
-    return kernel[:, None].astype(np.float32), width
+    offsets = np.arange(-width, width + stride, dtype=np.float64) / stride
+    kernel = _sinc_taps(starts.astype(np.float64) + offsets, stride, phases)[:, None]
+    waves = torch.from_numpy(np.ascontiguousarray(rows[:, None]))
+    padded = torch.nn.functional.pad(waves, (width, width + stride))
+    with torch.no_grad():
+        out = torch.nn.functional.conv1d(padded, torch.from_numpy(kernel), stride=stride)
+    return out.mT.reshape(len(rows), -1).numpy()
+
+
+def _sinc_sparse(rows: np.ndarray, stride: int, phases: int, length: int) -> np.ndarray:
+    """Weigh only the samples around each output: for rates with no large common divisor (16001 to 24000 Hz)."""
+    width = _sinc_width(stride, phases)
+    padded = np.pad(rows, ((0, 0), (width, width + 1)))
+    around = np.arange(-width, width + 1)
+    out = np.empty((len(rows), length), dtype=np.float32)
+    for begin in range(0, length, 1 << 14):
+        index = np.arange(begin, min(begin + (1 << 14), length), dtype=np.int64)
+        whole, rest = np.divmod(index * stride, phases)
+        taps = _sinc_taps((around - (rest / phases)[:, None]) / stride, stride, phases)
+        out[:, index] = np.einsum("cnk,nk->cn", padded[:, whole[:, None] + around + width], taps)
+    return out
+
+
+def _sinc_width(stride: int, phases: int) -> int:
+    return math.ceil(ZERO_CROSSINGS * stride / (min(stride, phases) * ROLLOFF))
+
+
+def _sinc_taps(times: np.ndarray, stride: int, phases: int) -> np.ndarray:
+    """Evaluate the Hann-windowed low-pass at ``times``, in units of ``stride`` input samples; float32."""
+    cutoff = min(stride, phases) * ROLLOFF
+    times = (times * cutoff).clip(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+    window = np.cos(times * np.pi / ZERO_CROSSINGS / 2) ** 2
+    return (np.sinc(times) * window * (cutoff / stride)).astype(np.float32)
