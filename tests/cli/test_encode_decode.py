@@ -70,6 +70,8 @@ def test_bare_and_base_shape_the_ids(run, tone, codec_folder):
     assert usual[0] == "128256"
     assert usual[-1] == "128257"
     assert [int(n) - 128_258 for n in usual[1:-1]] == [int(n) for n in plain]
+    moved = run("encode", tone, *which, "--base", 5000).text.split()
+    assert [int(a) - int(b) for a, b in zip(usual, moved, strict=True)] == [128_258 - 5000] * len(usual)
     assert run("encode", tone, *which, "--base", 0).is_one_error("--bare")
     assert run("encode", tone, *which, "--base", "-3").is_one_error("--base is -3")
 

@@ -62,7 +62,7 @@ def test_version(run):
 @pytest.mark.parametrize(
     ("arguments", "hints"),
     [
-        (["transcrib", "a.wav"], ["'transcribe'"]),
+        (["transcrib", "a.wav"], ["Did you mean 'transcribe'? See: vivavoce --help"]),
         (["say", "hello", "--ot", "a.wav"], ["--out"]),
         (["chat", "--temprature", "1"], ["--temperature"]),
         (["transcribe"], ["FILES", "vivavoce transcribe --help"]),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vivavoce.base.errors import ConfigError, SessionError, VivavoceError
 from vivavoce.cli.assistants import reply_row
 from vivavoce.cli.files import check_recording, check_sound_path, write_sound
-from vivavoce.cli.screen import note, print_error, print_json, print_result, printable, working
+from vivavoce.cli.screen import note, print_error, print_json, print_result, print_stop, printable, working
 
 if TYPE_CHECKING:
     from vivavoce.inference.assistant import Assistant
@@ -118,7 +118,7 @@ class Conversation:
             except KeyboardInterrupt:
                 if not typed:
                     raise
-                print_error("stopped.", label="\n")
+                print_stop("stopped.")
         return fine
 
     def _take(self, line: str) -> None:

@@ -17,7 +17,7 @@ import typer
 import vivavoce
 from vivavoce.base.errors import VivavoceError
 from vivavoce.base.registry import Registry
-from vivavoce.cli.screen import print_error
+from vivavoce.cli.screen import one_line, print_error, print_stop
 
 # (panel of the help page, verbs in the order of the page)
 PANELS = (
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         code = _report(error)
     if code == 130:
-        print_error("interrupted.", label="")
+        print_stop("interrupted.")
     return code
 
 
@@ -99,7 +99,8 @@ def _report(error: Exception) -> int:
     if hasattr(error, "format_message"):  # a usage error of typer, under whichever of its class trees
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "vivavoce"
-        print_error(f"{error.format_message().rstrip('.?')}. See: {path} --help")
+        message = one_line(error.format_message())
+        print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {path} --help")
         return 2
     if isinstance(error, typer.Abort):
         print_error("the input ended.")

@@ -34,13 +34,17 @@ def one_line(text: str) -> str:
     return " ".join(part for part in (line.strip() for line in text.splitlines()) if part)
 
 
-def print_error(message: str, label: str = "error:") -> None:
+def print_error(message: str) -> None:
     """Write one line on stderr."""
     from rich.text import Text
 
-    words = [(label, "bold red")] if label else []
-    line = Text(" ").join([*(Text(w, style=s) for w, s in words), Text(printable(one_line(message)))])
+    line = Text("error:", style="bold red") + Text(" " + printable(one_line(message)))
     console(sys.stderr).print(line)
+
+
+def print_stop(word: str) -> None:
+    """Write on stderr that Ctrl-C was heard; on a terminal below the line where it happened."""
+    print(("\n" if sys.stderr.isatty() else "") + word, file=sys.stderr)
 
 
 def note(message: str) -> None:
