@@ -1,74 +1,128 @@
-"""An independent reader of speech: pocketsphinx with a closed grammar of everything the voice is asked to say.
+"""An independent reader of speech: pocketsphinx with closed grammars of what the voice is asked to say.
 
-The grammar is written from the same tables as the sentences (domain.py, sentences.py), so it covers exactly their
-language: any number where a number stands, any noun where a noun stands. A closed grammar makes a small old
-recogniser a fair judge of clear speech; its error on the synthesizer's originals is the floor to read ours against.
+There is one grammar for sentences, one for questions and one for answers, written from the tables that the texts
+themselves come from (domain.py, sentences.py): any number where a number stands, any noun where a noun stands. A
+closed grammar makes a small old recogniser a fair judge of clear speech. Its error on the synthesizer's own audio is
+the floor beside which ours is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
 from domain import ANIMALS, ONES, SHADES, TENS, all_items
 from sentences import TABLE, TEMPLATES
 
+from vivavoce.audio.resample import resample
+from vivavoce.base.errors import MissingExtraError
+
 JUDGE_RATE = 16_000
 PAD_S = 0.3
-PAD_NOISE = 4 / 32768  # faint, so that no frame is digital silence, which the features cannot take
+PAD_NOISE = 4.0 / 32768  # faint: frames of digital silence have no logarithm
 PEAK = 0.6
+PRONOUNCED = {"oink": "OY NG K"}  # words of the domain that the recogniser's dictionary lacks
+KINDS = ("sentence", "question", "answer")
+CLASSES = {**TABLE, "shade": SHADES, "animal": ANIMALS, "many": ["birds", "cats", "dogs"]}
 
-_ONES, _TENS = "|".join(ONES[1:]), "|".join(TENS)
-_BELOW_HUNDRED = rf"(?:(?:{_TENS})(?: (?:{'|'.join(ONES[1:10])}))?|{_ONES})"
-_NUMBER = re.compile(
-    rf"\b(?:(?:{'|'.join(ONES[1:10])}) hundred(?: {_BELOW_HUNDRED})?|{_BELOW_HUNDRED}|zero)\b"
-)
-
-NUMBER_RULES = f"""
-<digit> = {" | ".join(ONES[1:10])};
-<teen> = {" | ".join(ONES[10:])};
-<tens> = {" | ".join(TENS)} ;
-<below> = <digit> | <teen> | <tens> [<digit>];
-<num> = zero | <below> | <digit> hundred [<below>];
+_DIGITS, _TEENS = ONES[1:10], ONES[10:]
+_BELOW = rf"(?:(?:{'|'.join(TENS)})(?: (?:{'|'.join(_DIGITS)}))?|{'|'.join(_TEENS + _DIGITS)})"
+_NUMBER = re.compile(rf"\b(?:(?:{'|'.join(_DIGITS)}) hundred(?: {_BELOW})?|{_BELOW}|zero)\b")
+_NUMBER_RULES = f"""<digit> = {" | ".join(_DIGITS)};
+<below> = <digit> | {" | ".join(_TEENS)} | ({" | ".join(TENS)}) [<digit>];
+<number> = zero | <below> | <digit> hundred [<below>];
 """
 
 
 def number_slots(text: str) -> str:
-    """The text with every number replaced by the rule for any number."""
-    return _NUMBER.sub("<num>", text)
+    """The text with every number replaced by ``<number>``."""
+    return _NUMBER.sub("<number>", text)
 
 
 @cache
-def domain_patterns() -> tuple[list[str], list[str]]:
-    """All questions and all answers of the domain, numbers opened; those to repeat and to spell by rule."""
-    items = [i for i in all_items() if i.kind != "spelling"]
-    questions = {number_slots(i.question) for i in items} | {"how do you spell <word>", "spell <word>"}
-    questions |= {"(say | repeat) <repeat>", "<number>"}
-    answers = {number_slots(i.answer) for i in items} | {"<letters>", "<repeat>"}
-    return sorted(questions), sorted(answers)
+def forms(kind: str) -> frozenset[str]:
+    """All forms of a kind of text, numbers opened and word classes as ``<class>``.
 
-
-def _any(rows: Iterable[str]) -> str:
-    return " | ".join(rows)
+    Answers that are only numbers (one, or many when counting) are left to the grammar's own rule.
+    """
+    if kind == "sentence":
+        rows = [" ".join(f"<{w}>" if w in TABLE else w for w in t.split()) for t in TEMPLATES]
+        return frozenset([*rows, "it is <number> <number> and the <noun> is <adj>"])
+    if kind == "question":
+        return frozenset(number_slots(item.question) for item in all_items())
+    answers = {number_slots(item.answer) for item in all_items()}
+    answers |= {"the <shade> <animal>", "<number> <shade> <many>"}  # what is asked to be said or repeated
+    return frozenset(a for a in answers if set(a.split()) != {"<number>"})
 
 
 @cache
-def grammar() -> str:
-    """The closed grammar (JSGF) of sentences, questions, answers and numbers."""
-    questions, answers = domain_patterns()
-    spelled = [i for i in all_items() if i.kind == "spelling"]
-    rules = [NUMBER_RULES]
-    rules += [f"<t_{name}> = {_any(words)};\n" for name, words in TABLE.items()]
-    rules.append(f"<word> = {_any(sorted({i.question.split()[-1] for i in spelled}))};\n")
-    rules.append(f"<letters> = {_any(sorted({i.answer for i in spelled}))};\n")
-    rules.append(
-        f"<repeat> = the ({_any(SHADES)}) ({_any(ANIMALS)}) | <num> ({_any(SHADES)}) (birds | cats | dogs) | <num>+;\n"
-    )
-    rules.append("<number> = <num>+;\n")
-    forms = [" ".join(f"<t_{w}>" if w in TABLE else w for w in t.split()) for t in TEMPLATES]
-    forms.append("it is <num> <num> and the <t_noun> is <t_adj>")
-    rules.append(f"<sentence> = {_any(forms)};\n")
-    rules.append(f"<question> = {_any(questions)};\n<answer> = {_any(answers)};\n")
-    rules.append("public <spoken> = <sentence> | <question> | <answer> [<answer>];\n")
-    return "#JSGF V1.0;\ngrammar nano;\n" + "".join(rules)
+def _pattern(kind: str) -> re.Pattern[str]:
+    """What ``number_slots`` of a text of this kind looks like."""
+    rows = [re.escape(form) for form in forms(kind)]
+    for name, words in CLASSES.items():
+        rows = [row.replace(f"<{name}>", f"(?:{'|'.join(words)})") for row in rows]
+    if kind == "answer":
+        rows = ["<number>(?: <number>)*", *rows]
+    one = f"(?:{'|'.join(rows)})"
+    return re.compile(f"{one}(?: {one})?" if kind == "answer" else one)
+
+
+def kind_of(text: str) -> str | None:
+    """Which grammar a text belongs to; None if no grammar has it."""
+    slots = number_slots(text)
+    return next((kind for kind in KINDS if _pattern(kind).fullmatch(slots)), None)
+
+
+@cache
+def grammar(kind: str) -> str:
+    """The closed grammar of one kind of text, in JSGF."""
+    form = " | ".join(sorted(forms(kind)))
+    used = {name: words for name, words in CLASSES.items() if f"<{name}>" in form}
+    rules = _NUMBER_RULES + "".join(f"<{name}> = {' | '.join(words)};\n" for name, words in used.items())
+    rules += f"<form> = {form};\n"
+    spoken = "(<form> | <number>)+" if kind == "answer" else "<form>"
+    return f"#JSGF V1.0;\ngrammar {kind};\n{rules}public <spoken> = {spoken};\n"
+
+
+class Judge:
+    """Reads one recording at a time; what it read before does not matter.
+
+    Raises:
+        MissingExtraError: pocketsphinx is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pocketsphinx
+        except ImportError as error:
+            raise MissingExtraError(
+                "reading speech back needs pocketsphinx; install it with: pip install vivavoce[judge]"
+            ) from error
+        # "batch" normalises every recording by itself; the default drifts from one to the next
+        self._decoder = pocketsphinx.Decoder(samprate=JUDGE_RATE, lm=None, cmn="batch", loglevel="FATAL")
+        for word, phones in PRONOUNCED.items():
+            self._decoder.add_word(word, phones, True)
+        self._ready: set[str] = set()
+
+    def read(self, waveform: np.ndarray, sample_rate: int, kind: str) -> str:
+        """The words heard in float32 [S] at ``sample_rate`` Hz by the grammar ``kind``; "" for none."""
+        if kind not in self._ready:
+            self._decoder.add_jsgf_string(kind, grammar(kind).encode())
+            self._ready.add(kind)
+        self._decoder.activate_search(kind)
+        samples = prepare(waveform, sample_rate)
+        self._decoder.start_utt()
+        self._decoder.process_raw(samples.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        heard = self._decoder.hyp()
+        return heard.hypstr if heard else ""
+
+
+def prepare(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """16 kHz int16 [S'] at a fixed peak, padded on both sides, over faint noise from a fixed seed."""
+    wave = np.pad(np.asarray(waveform, np.float32), round(PAD_S * sample_rate))
+    wave = resample(wave, sample_rate, JUDGE_RATE)
+    wave = wave * (PEAK / max(1e-3, float(np.abs(wave).max())))
+    noise = np.random.default_rng(0).standard_normal(len(wave)) * PAD_NOISE
+    return (np.clip(wave + noise, -1, 1) * 32767).astype(np.int16)

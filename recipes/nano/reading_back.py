@@ -1,0 +1,84 @@
+"""How well others understand the voice: word error by an independent recogniser, the originals beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from figures import Figure, share, word_error
+from judge import Judge, kind_of
+from speech_data import RATE
+from trials import Speech, spoken_answers
+
+from vivavoce.audio.synthesis import synthesize
+from vivavoce.inference.reply import Reply
+
+TEST = "speaking"
+Sound = tuple[np.ndarray, int]
+
+
+def try_speaking(
+    model: Any, speech: Speech, limit: int | None, miss: Callable[[str, str, str, str], None]
+) -> list[Figure]:
+    """Sentences and answers by the voice, by the original, and by the original through the codec.
+
+    Args:
+        model: What ``vivavoce.load`` returned.
+        speech: The test texts with flite's audio.
+        limit: At most this many sentences and as many answers.
+        miss: Called with test, group, wanted and heard text for what was misread.
+    """
+    judge, timed, figures = Judge(), [], []
+
+    def said(text: str) -> Sound:
+        reply = model.say(text)
+        timed.append(times_are_sane(reply, text))
+        return reply.audio, reply.sample_rate
+
+    def read(name: str, sounds: Iterable[tuple[str, Sound]], aim: str = "") -> None:
+        pairs = []
+        for text, (wave, rate) in sounds:
+            heard = judge.read(wave, rate, kind_of(text) or "")
+            pairs.append((text, heard))
+            if heard != text:
+                miss(TEST, name, text, heard)
+        figures.append(word_error(TEST, name, pairs, aim))
+
+    rows = speech.spoken(limit)
+    original = [(row["text"], speech.shards.samples(row)) for row in rows]
+    read("word error, sentences by the voice", ((text, said(text)) for text, _ in original), "<= 0.08")
+    read("word error, sentences by flite (floor)", ((text, (wave, RATE)) for text, wave in original))
+    codec = model.processor.codec_out
+    read("word error, flite through the codec", ((text, through(codec, wave)) for text, wave in original))
+    answers = spoken_answers(limit)
+    read("word error, answers by the voice", ((text, said(text)) for text in answers), "<= 0.08")
+    if shutil.which("flite"):
+        read(
+            "word error, answers by flite (floor)",
+            ((text, synthesize(text, "flite:slt")) for text in answers),
+        )
+    return [*figures, share(TEST, "word times in order and within the audio", timed)]
+
+
+def through(codec: Any, waveform: np.ndarray) -> Sound:
+    """A waveform at ``RATE`` after encoding and decoding."""
+    from vivavoce.audio.resample import resample
+
+    rate = codec.spec.sample_rate
+    wave = torch.from_numpy(resample(waveform, RATE, rate))[None, None]
+    return codec.decode(codec.encode(wave))[0, 0].numpy(), rate
+
+
+def times_are_sane(reply: Reply, text: str) -> bool:
+    """A time for every word, in order, without overlap, none after the audio's end."""
+    if reply.audio is None or not reply.sample_rate or len(reply.words) != len(text.split()):
+        return False
+    end_s, clock = len(reply.audio) / reply.sample_rate, 0.0
+    for _, start, end in reply.words:
+        if not clock - 1e-6 <= start < end <= end_s + 1e-3:
+            return False
+        clock = end
+    return True
