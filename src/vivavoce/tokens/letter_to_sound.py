@@ -1,118 +1,145 @@
-"""Pronounce words that no lexicon has: a small convolutional tagger over letters, in numpy.
+"""Pronounce words that no lexicon has: a joint letter-phone n-gram model, in plain integers.
 
-Each letter gets one label, a chunk of zero, one or two phones ("x" -> "k s", a silent "e" -> nothing). Gated
-convolutions see five letters to either side; a table of label pairs ties neighbours together (a linear-chain CRF),
-and the best sequence is found by Viterbi search over the few best labels of each letter. The weights are int8 with
-one scale per output column.
+A word and its phones are one sequence of pairs, each a letter with the chunk of zero, one or two phones it stands for
+("x" with "k s", a silent "e" with nothing). A backoff n-gram model over pairs scores the sequences; the letters are
+known, so a beam search over the chunks finds the phones. Scores are integers: the answer is the same on any machine.
+
+Source: Bisani and Ney 2008, "Joint-sequence models for grapheme-to-phoneme conversion", with letters aligned one by
+one and interpolated Kneser-Ney counts in place of their expectation maximisation.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.base.errors import VocabularyError
 
-LETTERS = "#'abcdefghijklmnopqrstuvwxyz"
-"""Symbols the tagger reads; "#" stands at both ends of a word."""
+SYMBOL_BITS = 9
+"""A pair's id has this many bits; id 0 is the boundary at both ends of a word."""
+SCORE_STEPS = 16
+"""Costs (negative log probabilities) are counted in sixteenths of a nat."""
+BEAM = 16
 
-Floats = NDArray[np.float32]
+Chunk = tuple[str, ...]
+Array = NDArray[np.integer]
 
 
 class LetterToSound:
-    """The trained tagger.
+    """The trained model: a tree of n-grams, one node for each, with the cost of its last pair.
 
     Args:
-        labels: Chunk of phones for each label, () for a silent letter.
-        weights: ``embedding`` [28, D]; ``block.N.weight`` [3 D, 2 D] and ``block.N.bias`` [2 D]; ``head.weight``
-            [D, K] and ``head.bias`` [K]; ``pairs`` [K, K], the score of label k after label j; all float32.
-        beam: Labels kept per letter in the search.
+        pairs: Letter and chunk of each pair id, from id 1 on.
+        parents: Node of the n-gram without its last pair, int [N]; node 0 is the empty n-gram. Nodes are sorted by
+            length, and within one length by their pairs.
+        symbols: Last pair of each node, int [N].
+        costs: Cost of the last pair after the others, in 1/SCORE_STEPS nat, int [N].
+        backoffs: Cost of falling back from a node to the node of its n-gram without the first pair, int [N].
     """
 
-    def __init__(self, labels: list[tuple[str, ...]], weights: dict[str, Floats], beam: int = 12) -> None:
-        self.labels = labels
-        self.weights = weights
-        self.beam = beam
-        self.num_blocks = sum(name.endswith(".weight") and name.startswith("block.") for name in weights)
-        self._symbol = {letter: index for index, letter in enumerate(LETTERS)}
+    def __init__(
+        self, pairs: list[tuple[str, Chunk]], parents: Array, symbols: Array, costs: Array, backoffs: Array
+    ) -> None:
+        self.pairs = pairs
+        self._costs, self._backoffs = costs.tolist(), backoffs.tolist()
+        keys = parents.astype(np.int64) << SYMBOL_BITS | symbols
+        self._child: dict[int, int] = dict(zip(keys[1:].tolist(), range(1, len(keys)), strict=True))
+        self._shorter = _suffix_nodes(parents, symbols, keys).tolist()
+        self._pairs_of: dict[str, list[int]] = {}
+        for number, (letter, _) in enumerate(pairs, 1):
+            self._pairs_of.setdefault(letter, []).append(number)
 
     @classmethod
     def from_file(cls, path: Path) -> LetterToSound:
-        """Load the compact file: int8 arrays ``NAME`` with scales ``NAME.scale``, and ``labels`` as text.
+        """Load what ``pack`` wrote.
 
         Raises:
-            VocabularyError: The file is missing or is not one that ``pack`` made.
+            VocabularyError: The file is missing or is not such a model.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            labels = [
-                tuple(line.split()) for line in arrays.pop("labels").tobytes().decode("ascii").split("\n")
-            ]
+                lines = file["pairs"].tobytes().decode("ascii").split("\n")
+                num_children = file["num_children"]
+                symbols = file["symbols_low"].astype(np.int64) | file["symbols_high"].astype(np.int64) << 8
+                costs, backoffs = file["costs"].astype(np.int64), np.zeros(len(symbols), np.int64)
+                with_children = np.zeros(len(symbols), np.int64)
+                with_children[: len(num_children)] = num_children
+                backoffs[with_children > 0] = file["backoffs"]
         except (OSError, ValueError, KeyError) as error:
             raise VocabularyError(
-                f"{path} is not a letter-to-sound model: {error}; reinstall vivavoce"
+                f"{path.name} is not a letter-to-sound model: {error}; reinstall vivavoce"
             ) from error
-        weights = {}
-        for name, array in arrays.items():
-            if not name.endswith(".scale"):
-                weights[name] = array.astype(np.float32) * arrays[name + ".scale"].astype(np.float32)
-        return cls(labels, weights)
-
-    def scores(self, word: str) -> Floats:
-        """Score every label at every letter: float32 [L, K] for a word of L characters of [a-z']."""
-        ids = [0, *(self._symbol[letter] for letter in word), 0]
-        states = self.weights["embedding"][ids]
-        length, width = states.shape
-        window = np.zeros((length, 3, width), np.float32)
-        for block in range(self.num_blocks):
-            window[1:, 0] = states[:-1]
-            window[:, 1] = states
-            window[:-1, 2] = states[1:]
-            gated = window.reshape(length, 3 * width) @ self.weights[f"block.{block}.weight"]
-            gated += self.weights[f"block.{block}.bias"]
-            states = states + np.maximum(gated[:, :width], 0) / (1 + np.exp(-gated[:, width:]))
-        return cast(Floats, states[1:-1] @ self.weights["head.weight"] + self.weights["head.bias"])
-
-    def tag(self, word: str) -> list[int]:
-        """Find the best label of each character."""
-        scores = self.scores(word)
-        pairs = self.weights["pairs"]
-        kept = np.argpartition(-scores, min(self.beam, scores.shape[1] - 1), axis=1)[:, : self.beam]
-        total = scores[0, kept[0]]
-        back = []
-        for previous, current, score in zip(kept, kept[1:], scores[1:], strict=False):
-            reached = total[:, None] + pairs[previous[:, None], current]
-            best = reached.argmax(axis=0)
-            back.append(best)
-            total = reached[best, np.arange(len(current))] + score[current]
-        place = int(total.argmax())
-        path = [int(kept[-1, place])]
-        for labels, best in zip(kept[-2::-1], back[::-1], strict=True):
-            place = int(best[place])
-            path.append(int(labels[place]))
-        return path[::-1]
+        parents = np.concatenate([[0], np.repeat(np.arange(len(symbols)), with_children)])
+        pairs = [(line[0], tuple(line[1:].split())) for line in lines]
+        return cls(pairs, parents, symbols, costs, backoffs)
 
     def phones(self, word: str) -> list[str]:
         """Pronounce a word of [a-z'] with at least one letter; never empty ("ax" when every letter is silent)."""
-        phones = [phone for label in self.tag(word) for phone in self.labels[label]]
+        start = self._child.get(0, 0)  # after the boundary
+        best: dict[int, tuple[int, tuple]] = {start: (0, ())}
+        for letter in word:
+            reached: dict[int, tuple[int, tuple]] = {}
+            for node, (cost, path) in best.items():
+                for symbol in self._pairs_of[letter]:
+                    end, step = self._step(node, symbol)
+                    total = cost + step
+                    if end not in reached or total < reached[end][0]:
+                        reached[end] = (total, (path, symbol))
+            kept = sorted(reached.items(), key=lambda item: item[1][0])[:BEAM]
+            best = dict(kept)
+        ended = [(cost + self._step(node, 0)[1], path) for node, (cost, path) in best.items()]
+        path = min(ended, key=lambda item: item[0])[1]
+        chosen = []
+        while path:
+            path, symbol = path
+            chosen.append(symbol)
+        phones = [phone for symbol in reversed(chosen) for phone in self.pairs[symbol - 1][1]]
         return phones or ["ax"]
 
+    def _step(self, node: int, symbol: int) -> tuple[int, int]:
+        """Node and cost after one more pair; every pair is a child of node 0, so the search ends."""
+        cost = 0
+        while True:
+            end = self._child.get(node << SYMBOL_BITS | symbol)
+            if end is not None:
+                return end, cost + self._costs[end]
+            cost += self._backoffs[node]
+            node = self._shorter[node]
 
-def pack(labels: list[tuple[str, ...]], weights: dict[str, Floats], path: Path) -> None:
-    """Write the compact file that ``LetterToSound.from_file`` reads: int8 with one scale per last-axis column."""
-    arrays: dict[str, NDArray] = {
-        "labels": np.frombuffer("\n".join(" ".join(label) for label in labels).encode("ascii"), np.uint8)
+
+def _suffix_nodes(parents: Array, symbols: Array, keys: Array) -> Array:
+    """For each node, the node of its n-gram without the first pair; that n-gram is in the tree too."""
+    suffix = np.zeros(len(parents), np.int64)
+    first = np.arange(len(parents)) == 0
+    level = np.flatnonzero((parents == 0) & ~first)  # unigrams: their suffix is the empty n-gram
+    while len(level):
+        is_level = np.zeros(len(parents), bool)
+        is_level[level] = True
+        level = np.flatnonzero(is_level[parents] & ~first)
+        if len(level):
+            wanted = suffix[parents[level]] << SYMBOL_BITS | symbols[level]
+            suffix[level] = np.searchsorted(keys[1:], wanted) + 1
+    return suffix
+
+
+def pack(
+    path: Path, pairs: list[tuple[str, Chunk]], parents: Array, symbols: Array, costs: Array, backoffs: Array
+) -> None:
+    """Write a model compactly: child counts in place of parents, one byte for a cost, arguments as LetterToSound."""
+    counts = np.bincount(parents[1:], minlength=len(parents))
+    lines = "\n".join(f"{letter}{' '.join(chunk)}" for letter, chunk in pairs)
+    arrays: dict[str, NDArray[Any]] = {
+        "pairs": np.frombuffer(lines.encode("ascii"), np.uint8),
+        "num_children": counts[: counts.nonzero()[0].max() + 1].astype(np.uint16),
+        "symbols_low": (symbols & 255).astype(np.uint8),
+        "symbols_high": (symbols >> 8).astype(np.uint8),
+        "costs": np.minimum(costs, 255).astype(np.uint8),
+        "backoffs": np.clip(backoffs[counts > 0], -128, 127).astype(np.int8),
     }
-    for name, weight in weights.items():
-        axis = 0 if weight.ndim > 1 else None
-        scale = np.maximum(np.abs(weight).max(axis=axis, keepdims=True), 1e-8).astype(np.float32) / 127
-        arrays[name] = np.round(weight / scale).astype(np.int8)
-        arrays[name + ".scale"] = scale.astype(np.float32)
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 

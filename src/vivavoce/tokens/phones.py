@@ -24,7 +24,8 @@ __all__ = [
 ]  # fmt: skip
 
 PHONES: tuple[str, ...] = tuple(
-    "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
+    "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z "
+    "zh".split()
 )
 """Index 0 is silence ("pau"); 41 phones in all."""
 
@@ -92,7 +93,7 @@ class Lexicon:
             VocabularyError: As ``phones``.
         """
         _check_word(word)
-        if word in self._extra or _base(word) in self._extra and _look_up(word) is None:
+        if word in self._extra or (_base(word) in self._extra and _look_up(word) is None):
             return "extra"
         return "lexicon" if self._known(word) else "letter-to-sound"
 
