@@ -30,6 +30,8 @@ def test_a_recording(run, speech, tmp_path):
     spoken_s = len(speech.waveform) / speech.sample_rate
     assert facts["speech_s"] == pytest.approx(spoken_s, abs=0.5)
     assert facts["speech_share"] == pytest.approx(facts["speech_s"] / facts["seconds"], abs=1e-5)
+    piped = run("info", "-", "--json", stdin=(tmp_path / "a.wav").read_bytes()).json
+    assert piped == facts | {"file": "-"}
     shown = run("info", "a.wav").text
     assert f"sample_rate   {speech.sample_rate}" in shown
 

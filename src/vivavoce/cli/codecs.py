@@ -25,7 +25,17 @@ def codecs(json: Json = False, debug: Debug = False) -> None:
         "offline": "{}",
         "licence": "{}",
     }
-    headings = ("name", "rate", "levels", "codewords", "tokens/s", "kbit/s", "look-ahead", "offline", "licence")
+    headings = (
+        "name",
+        "rate",
+        "levels",
+        "codewords",
+        "tokens/s",
+        "kbit/s",
+        "look-ahead",
+        "offline",
+        "licence",
+    )
     shown = [{**row, "offline": "yes" if row["offline"] else "no"} for row in rows]
     cells = [[form.format(row[key]) for key, form in columns.items()] for row in shown]
     print_table(headings, cells, right=headings[1:7])

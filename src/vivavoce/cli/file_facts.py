@@ -16,8 +16,12 @@ MOST_TOKEN_BYTES = 1 << 28
 _TOKEN = re.compile(r"<\|sound_(?:\d+|start|end)\|>|<custom_token_\d+>")
 
 
-def recording_facts(path: Path) -> dict[str, Any]:
-    """Header, level and speech share of a recording of any length; memory holds one block.
+def recording_facts(source: Path | bytes, name: str) -> dict[str, Any]:
+    """Header, level and speech share of a recording of any length; of a file, memory holds one block.
+
+    Args:
+        source: The file, or the bytes of one.
+        name: What it is called.
 
     Raises:
         AudioError, MissingExtraError: It cannot be read.
@@ -27,10 +31,10 @@ def recording_facts(path: Path) -> dict[str, Any]:
     from vivavoce.audio.files import audio_info, blocks
     from vivavoce.audio.voice_activity import EnergyDetector
 
-    header = audio_info(path)
+    header = audio_info(source)
     detector = EnergyDetector(header.sample_rate)
     peak, energy, count, events = 0.0, 0.0, 0, []
-    for block in blocks(path, BLOCK_S):
+    for block in blocks(source, BLOCK_S):
         peak = max(peak, float(np.abs(block.waveform).max()))
         energy += float(np.square(block.waveform, dtype=np.float64).sum())
         count += block.waveform.size
@@ -40,7 +44,7 @@ def recording_facts(path: Path) -> dict[str, Any]:
     seconds = count / header.sample_rate
     return {
         "kind": "recording",
-        "file": str(path),
+        "file": name,
         "container": header.container,
         "encoding": header.encoding,
         "sample_rate": header.sample_rate,

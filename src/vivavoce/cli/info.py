@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vivavoce.base.errors import AudioError, LayoutError
+from vivavoce.cli.files import STREAM, read_bytes
 from vivavoce.cli.options import Debug, Json
 from vivavoce.cli.screen import print_json, print_result, printable
 
@@ -17,7 +18,7 @@ def info(
         str,
         typer.Argument(
             metavar="MODEL|FILE",
-            help="A recording, a token file, the folder of a model or codec, `nano`, a codec's name, or a hub id.",
+            help="A recording (`-` is stdin), a token file, the folder of a model or codec, `nano`, a codec's name, or a hub id.",
         ),
     ],
     json: Json = False,
@@ -52,9 +53,9 @@ def facts_of(target: str) -> dict[str, Any]:
         try:
             return token_facts(path)
         except LayoutError:
-            return recording_facts(path)
-    if path.exists():
-        return recording_facts(path)
+            return recording_facts(path, target)
+    if target == STREAM or path.exists():
+        return recording_facts(read_bytes(target), target)
     if path.suffix.lower() in _FILE_SUFFIXES:
         raise AudioError(f"{target} does not exist; check the path.")
     return known_codec(target) or model_facts(target)
