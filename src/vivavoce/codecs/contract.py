@@ -99,13 +99,19 @@ class Codes:
         """Refuse codes that ``spec`` cannot decode.
 
         Raises:
-            CodecError: wrong number of levels, lengths that do not fit together, or a code out of range.
+            CodecError: wrong number of levels, shapes that do not fit together, or a code out of range.
         """
         if len(self.levels) != spec.num_levels:
             raise CodecError(
                 f"{spec.name} has {spec.num_levels} levels of codes, these have {len(self.levels)}; "
                 f"use the codec that made them."
             )
+        for i, level in enumerate(self.levels):
+            if level.dim() != 2 or level.shape[0] != len(self.num_samples) or level.dtype != torch.int64:
+                raise CodecError(
+                    f"level {i} is {level.dtype} {list(level.shape)}; wanted int64 [B, T] with one of "
+                    f"{len(self.num_samples)} true lengths per item."
+                )
         frames = self.levels[0].shape[1] // spec.codes_per_level[0]
         for i, (level, n) in enumerate(zip(self.levels, spec.codes_per_level, strict=True)):
             if level.shape[1] != frames * n:
@@ -141,7 +147,10 @@ class StreamDecoder(ABC):
 
     @abstractmethod
     def flush(self, num_samples: int | None = None) -> Tensor:
-        """End of stream: return the rest, cropped so that the stream has ``num_samples`` in all."""
+        """End of stream: return the rest, cropped so that the stream has ``num_samples`` in all.
+
+        The default is the sum of what the pushed codes said. Later calls raise SessionError.
+        """
 
 
 class Codec(nn.Module, ABC):
@@ -185,14 +194,20 @@ class Codec(nn.Module, ABC):
 
     def check_waveform(self, waveform: Tensor, lengths: list[int] | None) -> list[int]:
         """Validate the arguments of ``encode``; returns the lengths."""
-        if waveform.dim() != 3 or waveform.shape[1] != 1:
+        if waveform.dim() != 3 or waveform.shape[1] != 1 or not len(waveform):
             raise CodecError(
                 f"{self.spec.name} wants a mono waveform [B, 1, S], got shape {list(waveform.shape)}."
             )
         lengths = [waveform.shape[-1]] * waveform.shape[0] if lengths is None else list(lengths)
+        if len(lengths) != len(waveform):
+            raise CodecError(f"{len(lengths)} lengths for {len(waveform)} waveforms; wanted one per item.")
         for i, n in enumerate(lengths):
             if not 0 < n <= waveform.shape[-1]:
                 raise CodecError(f"item {i} has {n} samples, wanted 1 to {waveform.shape[-1]}.")
+            if not waveform[i, :, :n].isfinite().all():
+                raise CodecError(
+                    f"item {i} holds values that are not finite; check how it was recorded or read."
+                )
         return lengths
 
 
@@ -203,3 +218,27 @@ def concatenate(parts: list[Codes], spec: CodecSpec) -> Codes:
         return Codes([empty.clone() for _ in spec.strides], [0])
     levels = [torch.cat([p.levels[k] for p in parts], dim=1) for k in range(spec.num_levels)]
     return Codes(levels, [sum(p.num_samples[0] for p in parts)])
+
+
+def collate(items: list[Codes], spec: CodecSpec) -> Codes:
+    """Make one batch of single items of any length, so that decoding it equals decoding each alone.
+
+    An item whose frame count is not legal (generated codes) is filled up by repeating its last frame, as
+    decoding it alone would; the rest is padded with code 0.
+
+    Raises:
+        CodecError: an item does not fit ``spec`` or is itself a batch.
+    """
+    levels: list[list[Tensor]] = [[] for _ in spec.strides]
+    for item in items:
+        item.check(spec)
+        if item.batch_size != 1:
+            raise CodecError(f"collate takes single items, one of these is a batch of {item.batch_size}.")
+        frames = item.levels[0].shape[1] // spec.codes_per_level[0]
+        missing = -frames % spec.pad_to_frames
+        for rows, level, n in zip(levels, item.levels, spec.codes_per_level, strict=True):
+            rows.append(torch.cat([level[0], level[0, level.shape[1] - n :].repeat(missing)]))
+    return Codes(
+        [torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) for rows in levels],
+        [item.num_samples[0] for item in items],
+    )
