@@ -18,7 +18,7 @@ def info(
         str,
         typer.Argument(
             metavar="MODEL|FILE",
-            help="A recording (`-` is stdin), a token file, the folder of a model or codec, `nano`, a codec's name, or a hub id.",
+            help="A recording (`-` is stdin), a token file, a model or codec folder, `nano`, a codec's name, a hub id.",
         ),
     ],
     json: Json = False,
