@@ -7,7 +7,9 @@ uninterrupted one would have.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,10 @@ class HearingData:
                 "unknown" if row["split"] == "unknown" else "digit" if row["kind"] == "digit" else "domain"
             ].append(row)
         self.kinds = kinds
+        counts = Counter(word for row in kinds["domain"] for word in row["text"].split())
+        # a clip with a rare word comes up more often, up to about four times
+        rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
+        self.domain_weights = list(accumulate(rarity))
         self.people: dict[tuple[str, int], list[np.ndarray]] = {}
         if digits is not None:
             for path in sorted(digits.glob("*.wav")):
@@ -133,7 +139,10 @@ class HearingData:
         if self.people and rng.random() < self.people_share:
             wave, text = self._person(rng)
             return augment(wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices), text, text
-        row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit" if u > 0.88 else "domain"])
+        if u > 0.88:
+            row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit"])
+        else:
+            row = rng.choices(self.kinds["domain"], cum_weights=self.domain_weights)[0]
         wave = augment(self._wave(row), HEAR_RATE, noise, strength=strength, voices=voices)
         return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
 
