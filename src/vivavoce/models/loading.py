@@ -88,6 +88,8 @@ def load_speech_lm(
     config = _read_json(folder / "config.json")
     arguments = _weight_arguments(quantize, device, dtype)
     kind = config.get("model_type")
+    from safetensors import SafetensorError
+
     from vivavoce.codecs.folders import quiet_transformers
 
     with quiet_transformers():
@@ -96,7 +98,7 @@ def load_speech_lm(
                 model, processor = _load_own(folder, arguments)
             else:
                 model, processor = _load_plain(folder, kind, arguments)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     return model.eval(), processor
 
@@ -194,13 +196,14 @@ def _load_own(folder: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
 
 def _load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
     """A causal LM whose tokenizer has audio tokens, by its preset."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     from vivavoce.codecs.loading import load_codec
     from vivavoce.models.presets.preset import find_preset
     from vivavoce.models.processor import SpeechProcessor
     from vivavoce.models.speech_lm import SpeechLM
+    from vivavoce.models.weights import load_text_model
     from vivavoce.tokens.vocabulary import detect_vocabulary
 
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -222,7 +225,7 @@ def _load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any
     preset = find_preset(vocabulary, str(folder))
     text_config = AutoConfig.from_pretrained(folder)
     config = preset.config(text_config, vocabulary, CODEC_FOLDER if codec else preset.codec)
-    text_model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+    text_model = load_text_model(folder, **arguments)
     config.text_config = text_model.config
     model = SpeechLM(config, text_model=text_model)
     model.generation_config = text_model.generation_config

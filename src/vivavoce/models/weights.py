@@ -21,6 +21,23 @@ _ABOUT_WEIGHTS = (
 )
 
 
+def load_text_model(source: str | Path, **arguments: Any) -> PreTrainedModel:
+    """Load a causal LM and check that every tensor of the model was there.
+
+    Args:
+        source: Folder or hub id.
+        arguments: Of transformers' ``from_pretrained``.
+
+    Raises:
+        CheckpointError: Tensors are missing or of another shape; more tensors than needed are ignored.
+    """
+    model, info = AutoModelForCausalLM.from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+    )
+    raise_on_faults({k: info[k] for k in ("missing_keys", "mismatched_keys") if k in info}, str(source))
+    return model
+
+
 def raise_on_faults(info: dict[str, Any], where: str) -> None:
     """Refuse a checkpoint that does not cover the model exactly.
 
@@ -60,7 +77,7 @@ def load_reference(reference: str, folder: Path, arguments: dict[str, Any]) -> P
     source = str(local) if local.is_dir() else reference
     passed = {name: arguments[name] for name in _ABOUT_WEIGHTS if name in arguments}
     try:
-        return AutoModelForCausalLM.from_pretrained(source, **passed)
+        return load_text_model(source, **passed)
     except OSError as error:
         raise ModelError(
             f"{folder} needs the text model {reference!r}, which is neither a folder nor in the hub cache. "
