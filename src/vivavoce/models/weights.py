@@ -31,11 +31,13 @@ def load_text_model(source: str | Path, **arguments: Any) -> PreTrainedModel:
     Raises:
         CheckpointError: Tensors are missing or of another shape; more tensors than needed are ignored.
     """
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         source, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
     )
+    model, info = loaded
     raise_on_faults({k: info[k] for k in ("missing_keys", "mismatched_keys") if k in info}, str(source))
-    return model
+    found: PreTrainedModel = model
+    return found
 
 
 def raise_on_faults(info: dict[str, Any], where: str) -> None:
