@@ -143,9 +143,16 @@ class TransposedConvolution(Stage):
 
 
 class Recurrence(Stage):
-    """An LSTM over positions, added to its input. Streaming state: the LSTM's."""
+    """An LSTM over positions, added to its input. Streaming state: hidden and cell values of every layer.
+
+    Short pieces run cell by cell: a call of the whole LSTM first repacks its weights, 7 ms at 512 channels on a
+    CPU, which is half the time that one frame lasts.
+    """
+
+    short = 8  # positions
 
     def __init__(self, lstm: nn.LSTM) -> None:
+        assert lstm.proj_size == 0 and not lstm.bidirectional and not lstm.batch_first and lstm.bias
         self.lstm = lstm
         self._state: tuple[Tensor, Tensor] | None = None
 
@@ -153,8 +160,29 @@ class Recurrence(Stage):
         if not piece.shape[-1]:
             return piece
         x = piece.permute(2, 0, 1)
-        y, self._state = self.lstm(x, self._state)
+        if self._state is None:
+            first = x.new_zeros(self.lstm.num_layers, x.shape[1], self.lstm.hidden_size)
+            self._state = (first, first)
+        y = self._cells(x) if len(x) <= self.short else self._whole(x)
         return (y + x).permute(1, 2, 0)
+
+    def _whole(self, x: Tensor) -> Tensor:
+        y, self._state = self.lstm(x, self._state)
+        return y
+
+    def _cells(self, x: Tensor) -> Tensor:
+        assert self._state is not None
+        hidden, cell = (list(part.unbind(0)) for part in self._state)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [[getattr(self.lstm, f"{n}_l{k}") for n in names] for k in range(self.lstm.num_layers)]
+        out = []
+        for value in x.unbind(0):
+            for k, layer in enumerate(weights):
+                hidden[k], cell[k] = torch.lstm_cell(value, (hidden[k], cell[k]), *layer)
+                value = hidden[k]
+            out.append(value)
+        self._state = (torch.stack(hidden), torch.stack(cell))
+        return torch.stack(out)
 
 
 class Chain(Stage):
