@@ -209,7 +209,7 @@ def orpheus_prompt(
     closing = tokenizer.get_vocab().get(end_of_text)
     if missing or closing is None:
         raise VocabularyError(
-            f"the tokenizer lacks {', '.join(missing) or end_of_text!r} for the Orpheus prompt; "
+            f"the tokenizer lacks {', '.join(missing) or repr(end_of_text)} for the Orpheus prompt; "
             f"extend it with style='orpheus', or say end_of_text=... ."
         )
     bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]

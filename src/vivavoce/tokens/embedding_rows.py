@@ -47,6 +47,16 @@ def padded_rows(rows: int, multiple: int | None) -> int:
     return -(-rows // multiple) * multiple
 
 
+def check_init(init: str) -> None:
+    """Refuse an unknown initialisation.
+
+    Raises:
+        ConfigError: not one of ``INITS``.
+    """
+    if init not in INITS:
+        raise ConfigError(f"unknown initialisation {init!r}; known: {', '.join(INITS)}.")
+
+
 def grow_embeddings(
     model: PreTrainedModel, *, num_text_rows: int, num_tokens: int, num_rows: int, init: str, seed: int
 ) -> dict[str, Any]:
@@ -73,8 +83,7 @@ def grow_embeddings(
     Raises:
         ConfigError: unknown ``init``.
     """
-    if init not in INITS:
-        raise ConfigError(f"unknown initialisation {init!r}; known: {', '.join(INITS)}.")
+    check_init(init)
     had_rows = num_embedding_rows(model)
     if num_rows != had_rows:
         model.resize_token_embeddings(num_rows, pad_to_multiple_of=1, mean_resizing=False)

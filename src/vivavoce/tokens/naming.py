@@ -26,7 +26,8 @@ class NameStyle:
         first_number: Number printed for code id 0.
         start: Start-of-audio token, or "" when it is the numbered token ``roles["start"]``.
         end: End-of-audio token, or "" when it is the numbered token ``roles["end"]``.
-        roles: Role -> number, for styles whose control tokens are numbered like the codes.
+        roles: Role -> number, for styles whose control tokens are numbered like the codes; all of them, start
+            and end among them, then.
         spare: Unused numbered tokens added after the last code.
     """
 
@@ -38,6 +39,15 @@ class NameStyle:
     end: str = ""
     roles: Mapping[str, int] = field(default_factory=dict)
     spare: int = 0
+
+    def __post_init__(self) -> None:
+        numbered = {"start", "end"} <= set(self.roles)
+        named = bool(self.start and self.end)
+        if numbered == named or (self.roles and (self.start or self.end)):
+            raise ConfigError(
+                "a name style needs both start and end, either as names or as numbers in roles; "
+                f"got start={self.start!r}, end={self.end!r}, roles={sorted(self.roles)}."
+            )
 
     def numbered(self, number: int) -> str:
         """The token with this number."""
@@ -51,6 +61,22 @@ class NameStyle:
         """The token of ``start``, ``end`` or another role of this style."""
         named = {"start": self.start, "end": self.end}.get(role, "")
         return named or self.numbered(self.roles[role])
+
+    def place(self, number: int) -> int:
+        """Position of a numbered token among all audio tokens, in the order of their ids."""
+        return number if self.roles else sum(map(bool, (self.start, self.end))) + number - self.first_number
+
+    def role_place(self, role: str) -> int:
+        """Position of the token of a role."""
+        if role == "start" and self.start:
+            return 0
+        if role == "end" and self.end:
+            return 1
+        return self.place(self.roles[role])
+
+    def num_tokens(self, num_codes: int) -> int:
+        """How many tokens the style adds for this many codes."""
+        return self.place(self.first_number + num_codes + self.spare)
 
     def tokens(self, num_codes: int) -> list[tuple[str, bool]]:
         """All tokens in the order of their ids, each with True if it is a control token."""

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.base.errors import LayoutError, VocabularyError
+from vivavoce.base.errors import ConfigError, LayoutError, VocabularyError
 from vivavoce.codecs.contract import CodecSpec, Codes
 from vivavoce.tokens.layouts import LAYOUTS, Layout, integers
 from vivavoce.tokens.naming import NameStyle
@@ -276,7 +276,7 @@ class AudioVocabulary:
             kept["style"] = NameStyle(**kept["style"])
             kept["codes_per_level"] = tuple(kept["codes_per_level"])
             return cls(**kept)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ConfigError) as error:
             odd = sorted(set(kept) - known) or sorted(known - set(kept))
             raise VocabularyError(
                 f"the record of audio tokens cannot be read ({error}); unknown or missing: "

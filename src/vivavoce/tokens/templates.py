@@ -17,11 +17,12 @@ from vivavoce.base.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# for tokenizers without a chat template, used only when asked for by the name "plain"
+# for tokenizers without a chat template, used only when asked for by the name "plain"; the space after "Assistant:"
+# belongs to the first word of the answer, as most tokenizers have it
 PLAIN = (
     "{{ bos_token or '' }}"
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}{{ eos_token }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant: {% endif %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 
 
@@ -120,19 +121,20 @@ def marker_salt(text: str) -> str:
 
 def _align(text: str, skeleton: str, marks: list[str], contents: list[str]) -> Aligned:
     """Walk along both renderings; between the markers they must be equal, letter for letter."""
+    places = []
+    for i, mark in enumerate(marks):
+        if skeleton.count(mark) != 1:
+            raise ModelError(
+                f"the chat template shows the content of message {i} {skeleton.count(mark)} times, wanted once; its "
+                f"place cannot be told. Check the roles and their order, or use another template."
+            )
+        places.append(skeleton.index(mark))
+        if i and places[i] < places[i - 1]:
+            raise ModelError(
+                f"the chat template moves message {i} before message {i - 1}; use another template."
+            )
     spans, at, seen = [], 0, 0
-    for i, (mark, content) in enumerate(zip(marks, contents, strict=True)):
-        found = skeleton.count(mark)
-        if found != 1:
-            raise ModelError(
-                f"the chat template shows the content of message {i} {found} times, wanted once; its place "
-                f"cannot be told. Check the roles and their order, or use another template."
-            )
-        place = skeleton.index(mark)
-        if place < seen:
-            raise ModelError(
-                f"the chat template moves message {i} before an earlier one; use another template."
-            )
+    for i, (mark, content, place) in enumerate(zip(marks, contents, places, strict=True)):
         between = skeleton[seen:place]
         variants = (content, content.strip(), content.lstrip(), content.rstrip())
         shown = None

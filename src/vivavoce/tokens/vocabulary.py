@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vivavoce.base.errors import ModelError, VocabularyError
 from vivavoce.codecs.contract import CodecSpec
-from vivavoce.tokens.embedding_rows import grow_embeddings, num_embedding_rows, padded_rows
+from vivavoce.tokens.embedding_rows import check_init, grow_embeddings, num_embedding_rows, padded_rows
 from vivavoce.tokens.layouts import build_layout
 from vivavoce.tokens.naming import STYLES, NameStyle, name_style
 from vivavoce.tokens.record import FILE_NAME, AudioVocabulary
@@ -47,7 +47,7 @@ def plan_vocabulary(
     """
     names = name_style(style, layout)
     num_codes = build_layout(layout, codec_spec).num_ids
-    ids = {name: num_text_tokens + i for i, (name, _) in enumerate(names.tokens(num_codes))}
+    base = num_text_tokens
     return AudioVocabulary(
         layout=layout,
         codec=codec_spec.name,
@@ -55,14 +55,14 @@ def plan_vocabulary(
         codebook_size=codec_spec.codebook_size,
         frame_samples=codec_spec.frame_samples,
         sample_rate=codec_spec.sample_rate,
-        start_id=ids[names.role_token("start")],
-        end_id=ids[names.role_token("end")],
-        first_code_id=ids[names.numbered(names.first_number)],
+        start_id=base + names.role_place("start"),
+        end_id=base + names.role_place("end"),
+        first_code_id=base + names.place(names.first_number),
         num_codes=num_codes,
         style=names,
         codec_weights=codec_spec.weights,
-        roles={r: ids[names.numbered(n)] for r, n in names.roles.items() if r not in ("start", "end")},
-        num_tokens=num_text_tokens + len(ids),
+        roles={role: base + n for role, n in names.roles.items() if role not in ("start", "end")},
+        num_tokens=base + names.num_tokens(num_codes),
     )
 
 
@@ -119,6 +119,7 @@ def extend_vocabulary(
             f"load the tokenizer that belongs to the model."
         )
     padded_rows(0, pad_to_multiple_of)
+    check_init(init)
     _add(tokenizer, tokens)
     vocab = tokenizer.get_vocab()
     ids = [vocab[name] for name, _ in tokens]
@@ -213,7 +214,8 @@ def _read_tokens(
             )
     layout, codec, per_level, size, frame, rate = _geometry(family_name, num_codes, spec)
     if names.roles:
-        num_codes = min(num_codes, sum(per_level) * size)  # numbered control tokens may follow the codes
+        # unused numbered tokens may follow the codes
+        num_codes = min(num_codes, size if layout == "interleaved" else sum(per_level) * size)
     return AudioVocabulary(
         layout=layout,
         codec=codec,
@@ -278,9 +280,8 @@ def _geometry(
     """(layout, codec, codes per level, codebook size, frame samples, sample rate) of what was counted."""
     if spec is not None:
         slots = spec.codes_per_frame
-        layout = "orpheus" if slots > 1 and num_codes >= slots * spec.codebook_size else "interleaved"
-        if family == "orpheus":
-            layout = "orpheus"
+        wide = num_codes >= slots * spec.codebook_size and (slots > 1 or family == "orpheus")
+        layout = "orpheus" if wide else "interleaved"
         size, frame, rate = spec.codebook_size, spec.frame_samples, spec.sample_rate
         return layout, spec.name, spec.codes_per_level, size, frame, rate
     if family == "orpheus" and num_codes - 7 * 4096 in (0, 1):
