@@ -217,6 +217,17 @@ def test_a_stream_can_be_given_its_length_at_the_end() -> None:
     assert_close(torch.cat(parts, dim=-1), codec.decode(codes))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_must_be_finite(value: float) -> None:
+    codec, waveform = tiny_encodec(), noise(100, 0)
+    waveform[0, 0, 70] = value
+    with pytest.raises(CodecError, match=rf"70\].* is {value:g}, wanted finite"):
+        codec.encode(waveform)
+    with pytest.raises(CodecError, match="finite"):
+        codec.stream_encoder().push(waveform)
+    assert codec.encode(waveform, [70]).num_samples == [70]  # what lies after the end does not matter
+
+
 def test_stated_length_must_fit_the_codes() -> None:
     with pytest.raises(CodecError, match=r"81 samples, 11 frames.*10"):
         tiny_encodec().decode(Codes([torch.zeros(1, 10, dtype=torch.long)] * 4, [81]))
