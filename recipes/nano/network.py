@@ -33,8 +33,9 @@ class Nano(nn.Module):
         self.language_model = LlamaForCausalLM(text_config(vocab_size))
         self.encoder_config = MelCTCConfig(vocab_size=vocab_size)
         self.audio_encoder = MelCTCEncoder(self.encoder_config)
-        self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512)
+        self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512, ctc_words=True)
         self.connector = StackProjector(self.connector_config)
+        nn.init.constant_(self.connector.ctc_scale, 5.0)  # words start as loud as sound
         self.voice: AlignedVoice | None = None
 
     def add_voice(self, config: AlignedVoiceConfig) -> None:
@@ -57,7 +58,8 @@ class Nano(nn.Module):
     def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor]:
         """(language-model loss on transcript and answer, CTC loss per target word)."""
         states, frames = self.audio_encoder(batch.features, batch.lengths)
-        log_probs = F.log_softmax(self.audio_encoder.ctc_logits(states).float(), -1)
+        logits = self.audio_encoder.ctc_logits(states)
+        log_probs = F.log_softmax(logits.float(), -1)
         counts = torch.tensor([len(t) for t in batch.transcripts])
         flat = torch.tensor([i for t in batch.transcripts for i in t] or [1])
         ctc = F.ctc_loss(
@@ -68,6 +70,9 @@ class Nano(nn.Module):
         ctc = (ctc / torch.where(counts > 0, counts, torch.tensor(4))).mean()
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens
+        audio = self.connector.add_ctc_words(
+            audio, logits, frames, embed.weight, self.encoder_config.blank_id
+        )
         rows, labels = [], []
         for i, (before, after) in enumerate(zip(batch.before, batch.after, strict=True)):
             heard = audio[i, : int(counts[i])]

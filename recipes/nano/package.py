@@ -25,6 +25,7 @@ from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.tokens.phones import PHONES
 
 QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:rms"
+GATE_FLOOR = -1.0  # log probability per word; chosen on training voices, see README
 DESCRIPTION = "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English."
 
 
@@ -53,7 +54,8 @@ def main() -> None:
             "connector": {"type": "stack", **write_record(trained.connector_config)},
             "audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>"),
             "transcript_first": True,
-            "gate": "ctc",
+            "gate": "joint",
+            "gate_floor": GATE_FLOOR,
         },
         audio_out={
             "type": "tokens", "codec": "codec", "alignment": "phone", "speakers": list(voice.voices),

@@ -64,6 +64,18 @@ def test_greedy_tokens_merge_repeats_and_drop_blanks() -> None:
     assert encoder.greedy_tokens(torch.zeros(1, 9, 16), torch.tensor([8])) == [[3, 3, 5]]
 
 
+def test_ctc_words_enter_at_their_frames_and_never_from_padding() -> None:
+    projector = StackProjector(StackConfig(16, 12, stack_factor=2, hidden_size=20, ctc_words=True)).eval()
+    table = torch.randn(11, 12)
+    logits = torch.full((2, 5, 11), -30.0)
+    logits[..., 0] = 30.0  # blank everywhere
+    logits[0, 2, 7], logits[0, 2, 0] = 30.0, -30.0
+    logits[1, 3, 4], logits[1, 3, 0] = 30.0, -30.0  # past the end of the second clip
+    out = projector.add_ctc_words(torch.zeros(2, 3, 12), logits, torch.tensor([5, 3]), table, blank_id=0)
+    torch.testing.assert_close(out[0, 1], table[7])
+    assert float(out[0, [0, 2]].detach().abs().max()) < 1e-6 and float(out[1].detach().abs().max()) < 1e-6
+
+
 def test_projector_gates_with_the_second_half() -> None:
     projector = StackProjector(StackConfig(2, 2, stack_factor=1, hidden_size=4))
     with torch.no_grad():

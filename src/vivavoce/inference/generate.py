@@ -44,6 +44,11 @@ class Decoding:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def cache(self) -> Any:
+        """The key-value cache; copy it before using it elsewhere."""
+        return self._cache
+
     @torch.inference_mode()
     def feed(self, ids: Sequence[int], heard: HeardAudio | None = None) -> Tensor:
         """Read more tokens.

@@ -14,6 +14,7 @@ import torch
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.audio_stream import AudioTokenStream
 from vivavoce.inference.generate import Decoding, TokenRun
+from vivavoce.inference.joint import Reading, read_jointly
 from vivavoce.inference.legal_tokens import LegalTokens
 from vivavoce.inference.reply import Delta
 from vivavoce.inference.sampling import Sampler, SamplingOptions
@@ -57,6 +58,7 @@ class Turn:
         self.stop_ids = answer_ends(model, processor)
         self.transcript_ids: list[int] = []
         self._ended_by: int | None = None
+        self._reading: Reading | None = None
         self._left = room
         self._sampler = Sampler(options)
         self._heard = None
@@ -69,8 +71,11 @@ class Turn:
     # transcript first
 
     def transcript(self) -> Iterator[str]:
-        """Write what was heard; text deltas."""
+        """Write what was heard; text deltas. With gate "joint" it comes in one piece."""
         answer = self._answer_id
+        if self._ears.gate == "joint":
+            yield self._joint_transcript()
+            return
         run = self._run([answer, *self.stop_ids], self._legal(may_speak=False))
         text = TextStream(self.processor.tokenizer)
         for token in run:
@@ -80,6 +85,31 @@ class Turn:
         self._ended_by = run.stopped_by
         self._left -= run.num_tokens
 
+    def _joint_transcript(self) -> str:
+        """Let language model and CTC head agree on the last clip's transcript, and read it."""
+        ears, tokenizer = self._ears, self.processor.tokenizer
+        assert self._heard is not None
+        unclear = tokenizer.convert_tokens_to_ids(ears.unclear_token)
+        if int(self._logits.argmax()) == unclear:
+            return ""
+        self._reading = read_jointly(
+            self.model,
+            self._decoding.cache,
+            self._logits,
+            self._heard,
+            clip=len(self._heard.frames) - 1,
+            end_id=self._answer_id,
+            forbidden={*tokenizer.all_special_ids, *self.stop_ids} - {self._answer_id},
+            beams=ears.beams,
+            longest=max(1, self._left - 1),
+        )
+        if self._reading is None:
+            return ""
+        self.transcript_ids = list(self._reading.ids)
+        self._logits = self._decoding.feed(self.transcript_ids)
+        self._left -= len(self.transcript_ids)
+        return str(tokenizer.decode(self.transcript_ids))
+
     def understood(self, num_clips: int = 1) -> bool:
         """Whether the transcript may be trusted: it is complete, not "unclear", and the gate agrees.
 
@@ -87,6 +117,8 @@ class Turn:
             num_clips: Clips of the last turn, which the transcript is of.
         """
         ears = self._ears
+        if ears.gate == "joint":
+            return self._reading is not None and self._reading.floor >= ears.gate_floor
         unclear = self.processor.tokenizer.convert_tokens_to_ids(ears.unclear_token)
         if not self.transcript_ids or unclear in self.transcript_ids or self._ended_by != self._answer_id:
             return False

@@ -48,7 +48,10 @@ class EmbeddingsIn:
         features: Arguments of ``audio.features.LogMel``.
         transcript_first: The model writes what it heard before it answers.
         gate: "ctc": the transcript counts as understood only if the encoder's own greedy CTC reading is the
-            same.
+            same. "joint": language model and CTC head choose the transcript together, and it counts if neither
+            gives it less than ``gate_floor``.
+        gate_floor: Least log probability per token, for gate "joint".
+        beams: Transcripts that the language model proposes, for gate "joint".
         answer_token: What the model writes between transcript and answer, with ``transcript_first``.
         unclear_token: What the model writes as transcript of something it could not understand.
         transcribe_prompt: As in ``TokensIn``, for models without ``transcript_first``.
@@ -60,7 +63,9 @@ class EmbeddingsIn:
     audio_token_id: int
     features: dict[str, Any] = field(default_factory=dict)
     transcript_first: bool = False
-    gate: Literal["ctc"] | None = None
+    gate: Literal["ctc", "joint"] | None = None
+    gate_floor: float = -1.0
+    beams: int = 4
     answer_token: str = "<|assistant|>"
     unclear_token: str = "<|unclear|>"
     transcribe_prompt: str = ""

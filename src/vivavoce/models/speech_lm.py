@@ -147,6 +147,10 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             feature_lengths = torch.full((len(features),), features.shape[-1])
         states, frames = self.audio_encoder(features, feature_lengths.to(self.device))
         embeddings, counts = self.connector(states, frames)
+        if getattr(self.connector.config, "ctc_words", False):
+            table, blank = self.get_input_embeddings().weight, self.audio_encoder.config.blank_id
+            logits = self.audio_encoder.ctc_logits(states)
+            embeddings = self.connector.add_ctc_words(embeddings, logits, frames, table, blank)
         return HeardAudio(states, frames, embeddings, counts)
 
     def get_audio_features(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> Tensor:

@@ -29,6 +29,9 @@ class StackConfig:
         hidden_size: Width of ``linear_1``'s output; "swiglu" halves it.
         activation: "swiglu" or a name of transformers' activation table.
         norm: "mid" (v0.5 on: after the activation) or "post" (up to v0.4.1: after ``linear_2``).
+        ctc_words: Add to each embedding what the encoder's CTC head reads there: the text embeddings of its
+            tokens, weighted by their probability (the blank gives nothing). For encoders whose CTC head speaks
+            the language model's tokens; a small model then sees words and not only sound.
     """
 
     encoder_size: int
@@ -38,6 +41,7 @@ class StackConfig:
     activation: str = "swiglu"
     norm: Literal["mid", "post"] = "mid"
     norm_init: float = 0.4
+    ctc_words: bool = False
 
 
 class LlamaNorm(nn.Module):
@@ -73,6 +77,31 @@ class StackProjector(nn.Module):
             self.ln_mid = LlamaNorm(inner, config.norm_init)
         else:
             self.ln_post = LlamaNorm(config.text_size, config.norm_init)
+        if config.ctc_words:
+            self.ctc_scale = nn.Parameter(torch.ones(1))
+
+    def add_ctc_words(
+        self, embeddings: Tensor, logits: Tensor, frames: Tensor, table: Tensor, blank_id: int
+    ) -> Tensor:
+        """Mix in the words that CTC reads.
+
+        Args:
+            embeddings: What ``forward`` returned, [B, F', D_text].
+            logits: CTC logits [B, F, V]; no gradient goes through them.
+            frames: True encoder frames, int64 [B].
+            table: Text embeddings [V, D_text].
+            blank_id: The CTC blank.
+
+        Returns:
+            [B, F', D_text].
+        """
+        weights = torch.softmax(logits.detach().float(), dim=-1)
+        weights[..., blank_id] = 0
+        b, f, v = weights.shape
+        weights = weights * (torch.arange(f, device=frames.device)[None] < frames[:, None])[..., None]
+        stack = self.config.stack_factor
+        weights = F.pad(weights, (0, 0, 0, -f % stack)).view(b, -1, stack, v).sum(2)
+        return embeddings + self.ctc_scale * (weights.to(table.dtype) @ table).to(embeddings.dtype)
 
     def num_tokens(self, frames: Tensor) -> Tensor:
         """Embeddings of each item, int64 [B]."""
