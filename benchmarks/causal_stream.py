@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,8 +62,8 @@ def measure(codec: CausalCodec, seconds: float, repeats: int) -> list[dict[str, 
     for hop in (0, *HOPS[codec.spec.name]):
         encode_s, decode_s, changed, error = *whole, 0.0, 0.0
         if hop:
-            encode_s = cost_s(lambda h=hop: stream_encode(codec, waveform, h), repeats)
-            decode_s = cost_s(lambda h=hop: stream_decode(codec, codes, h), repeats)
+            encode_s = cost_s(partial(stream_encode, codec, waveform, hop), repeats)
+            decode_s = cost_s(partial(stream_decode, codec, codes, hop), repeats)
             changed = float((stream_encode(codec, waveform, hop) != torch.cat(codes.levels)).sum())
             error = float((stream_decode(codec, codes, hop) - audio).abs().max() / audio.abs().max())
         rows.append(

@@ -221,9 +221,9 @@ def test_a_stream_can_be_given_its_length_at_the_end() -> None:
 def test_samples_must_be_finite(value: float) -> None:
     codec, waveform = tiny_encodec(), noise(100, 0)
     waveform[0, 0, 70] = value
-    with pytest.raises(CodecError, match=rf"70\].* is {value:g}, wanted finite"):
+    with pytest.raises(CodecError, match="not finite"):
         codec.encode(waveform)
-    with pytest.raises(CodecError, match="finite"):
+    with pytest.raises(CodecError, match="not finite"):
         codec.stream_encoder().push(waveform)
     assert codec.encode(waveform, [70]).num_samples == [70]  # what lies after the end does not matter
 

@@ -12,20 +12,6 @@ from vivavoce.codecs.causal_layers import Stage, exact_float32
 from vivavoce.codecs.contract import CodecSpec, Codes, StreamDecoder, StreamEncoder
 
 
-def check_finite(waveform: Tensor, spec: CodecSpec) -> None:
-    """Refuse samples that are not numbers: one of them would spoil every later code.
-
-    Raises:
-        CodecError: names the first.
-    """
-    if not waveform.isfinite().all():
-        where = (~waveform.isfinite()).nonzero()[0].tolist()
-        raise CodecError(
-            f"sample {where} of the waveform for {spec.name} is {waveform[tuple(where)]:g}, wanted finite values; "
-            f"check how it was recorded or read."
-        )
-
-
 class CausalStreamEncoder(StreamEncoder):
     """Waveform pieces -> codes; each coarse frame comes as soon as its last sample is in.
 
@@ -53,7 +39,10 @@ class CausalStreamEncoder(StreamEncoder):
             raise SessionError("this stream encoder was flushed; make a new one with stream_encoder().")
         if waveform.dim() != 3 or waveform.shape[:2] != (1, 1):
             raise CodecError(f"a stream takes a waveform [1, 1, s], got shape {list(waveform.shape)}.")
-        check_finite(waveform, self.spec)
+        if not waveform.isfinite().all():
+            raise CodecError(
+                "the stream holds values that are not finite; check how it was recorded or read."
+            )
         self._seen_samples += waveform.shape[-1]
         return self._advance(waveform, last=False)
 
