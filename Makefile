@@ -11,7 +11,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(PIP_FLAGS)
 TORCH := $(shell sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints/cpu.txt)
-CPU_INDEX := https://download.pytorch.org/whl/cpu
 CPU_ONLY := not slow and not gpu and not network
 
 help:
@@ -49,16 +48,15 @@ bench: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-# A CPU build of torch goes in first: from what pip knows already, then from PyTorch's own index, then whatever
-# the package index has (on macOS that is a CPU build; on Linux it brings gigabytes of CUDA, and works).
+# torch goes in first, by itself: the CPU build if pip is set up to find one (PyTorch's install page tells how, by
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS), else whatever the package index has. On macOS that is a CPU build; on Linux
+# it brings gigabytes of CUDA, and works.
 $(VENV)/.torch: constraints/cpu.txt
 	@test -n "$(PYTHON)" || { echo "Viva Voce needs Python 3.11 or later. Install it, or run: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV) || \
 		{ echo "$(PYTHON) cannot make a virtual environment; on Debian run: apt-get install python3-venv"; exit 1; }
 	@echo "Installing $(TORCH) for the CPU ..."
-	@$(PIP) -q "$(TORCH)+cpu" 2>/dev/null \
-		|| $(PIP) -q --retries 1 --extra-index-url $(CPU_INDEX) "$(TORCH)+cpu" 2>/dev/null \
-		|| $(PIP) "$(TORCH)"
+	@$(PIP) -q "$(TORCH)+cpu" 2>/dev/null || $(PIP) -q "$(TORCH)"
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.torch pyproject.toml
