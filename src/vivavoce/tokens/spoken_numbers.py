@@ -62,7 +62,8 @@ def number_words(text: str) -> list[str]:
     if text.startswith("-"):
         return ["minus", *number_words(text[1:])]
     whole, point, rest = text.partition(".")
-    words = digits(whole) if re.match("0.", whole) else cardinal(int(whole)) if whole else []
+    by_digits = len(whole) > MAX_DIGITS or re.match("0.", whole)
+    words = digits(whole) if by_digits else cardinal(int(whole)) if whole else []
     return [*words, "point", *digits(rest)] if point else words
 
 
@@ -127,17 +128,14 @@ def money(amount: str, unit: str, subunit: str, scale: str = "") -> list[str]:
     """
     plural = unit if unit in ("yen", "won") else unit + "s"
     whole, _, rest = amount.replace(",", "").partition(".")
-    if scale:
-        return [*number_words(amount), scale, plural]
+    if scale or len(whole) > MAX_DIGITS:
+        return [*number_words(amount), *scale.split(), plural]
     if subunit and len(rest) == 2:
-        words = (
-            []
-            if int(whole or 0) == 0 and int(rest)
-            else [*cardinal(int(whole or 0)), unit if int(whole or 0) == 1 else plural]
-        )
-        if int(rest):
-            parts = [*cardinal(int(rest)), _singular(subunit) if int(rest) == 1 else subunit]
-            words += ["and", *parts] if words else parts
+        units, parts = int(whole or 0), int(rest)
+        words = [*cardinal(units), unit if units == 1 else plural] if units or not parts else []
+        if parts:
+            words += ["and"] if words else []
+            words += [*cardinal(parts), _singular(subunit) if parts == 1 else subunit]
         return words
     return [*number_words(amount), unit if amount == "1" else plural]
 
