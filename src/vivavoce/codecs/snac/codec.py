@@ -47,10 +47,10 @@ class SNACCodec(Codec):
     noise, in keeping true lengths, and in refusing empty input.
     """
 
-    # Coarse frames per step: small on a CPU, so that a step stays in the cache; large where each step costs.
-    encode_block_frames: ClassVar[dict[str, int]] = {"cpu": 1}
-    decode_block_frames: ClassVar[dict[str, int]] = {"cpu": 8}
-    other_block_frames = 64
+    # Coarse frames per step of a whole clip, on a CPU and elsewhere. Whole and streamed encoding take the same
+    # steps on a CPU, so that not one rounding differs; decoding takes what stays in the cache.
+    encode_block_frames: ClassVar[tuple[int, int]] = (1, 64)
+    decode_block_frames: ClassVar[tuple[int, int]] = (8, 64)
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class SNACCodec(Codec):
         lengths = self.check_waveform(waveform, lengths)
         items = []
         for wave, length in zip(waveform, lengths, strict=True):
-            stream = self.stream_encoder()
+            stream = self._stream_encoder(self.encode_block_frames[not self._on_cpu])
             first = stream.push(wave[None, :, :length])
             last = stream.flush()
             items.append([torch.cat(pair, dim=1) for pair in zip(first.levels, last.levels, strict=True)])
@@ -162,20 +162,23 @@ class SNACCodec(Codec):
         return torch.cat([F.pad(wave, (0, longest - wave.shape[-1])) for wave in items])
 
     def stream_encoder(self) -> SNACStreamEncoder:
-        frames = self.encode_block_frames.get(self._device.type, self.other_block_frames)
-        return SNACStreamEncoder(self.spec, self._stages("encoder"), self.quantizer, frames)
+        """A fresh encoder for one stream; on a CPU its codes are those of ``encode`` bit for bit."""
+        return self._stream_encoder(block_frames=1)
+
+    def _stream_encoder(self, block_frames: int) -> SNACStreamEncoder:
+        return SNACStreamEncoder(self.spec, self._stages("encoder"), self.quantizer, block_frames)
 
     def stream_decoder(self, noise: NoiseSource | None = None) -> SNACStreamDecoder:
         """A fresh decoder for one stream; ``noise`` overrides what the codec was made with."""
         return SNACStreamDecoder(self.spec, self._stages("decoder"), self.quantizer, noise or self.noise)
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
+    def _on_cpu(self) -> bool:
+        return next(self.parameters()).device.type == "cpu"
 
     def _blocks(self, item: Codes) -> list[Codes]:
         """Cut one item into pieces of a few coarse frames."""
-        size = self.decode_block_frames.get(self._device.type, self.other_block_frames)
+        size = self.decode_block_frames[not self._on_cpu]
         counts = self.spec.codes_per_level
         frames = item.levels[0].shape[1] // counts[0]
         return [

@@ -82,10 +82,9 @@ def _run(stages: Sequence[Stage], rows: Tensor, end: bool = False) -> Tensor:
 class SNACStreamEncoder(StreamEncoder):
     """Waveform chunks to final codes, whole coarse frames at a time.
 
-    Input is cut into blocks of ``block_frames`` coarse frames whatever the chunks were, and the whole-clip encoder
-    does the same, so the codes are those of the whole bit for bit. The codes of a coarse frame come once
-    ``encoder_lookahead_samples`` beyond its end have arrived, rounded up to a block (24 kHz: 4757 samples, 198 ms,
-    rounded up to 6144).
+    Input is cut into blocks of ``block_frames`` coarse frames whatever the chunks were, so with equal blocks the
+    codes are those of the whole bit for bit. The codes of a coarse frame come once ``encoder_lookahead_samples``
+    beyond its end have arrived, rounded up to a block (24 kHz: 4757 samples, 198 ms, rounded up to 6144).
 
     Args:
         spec: Of the codec.
