@@ -11,18 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tests.codecs.causal_cases import (
-    ENCODEC,
-    assert_close,
-    assert_same_codes,
-    cuts,
-    noise,
-    same_examples,
-    seeds,
-    stream_codes,
-    stream_waveform,
-    tiny_encodec,
-)
+from tests.codecs.any_codec import assert_close, assert_same_codes, stream_codes, stream_waveform
+from tests.codecs.causal_cases import ENCODEC, cuts, noise, same_examples, seeds, tiny_encodec
 from transformers import EncodecConfig, EncodecModel
 
 from vivavoce.base.errors import CheckpointError, CodecError, ConfigError, SessionError
@@ -65,7 +55,7 @@ def test_stream_decode_equals_decode(frames: int, missing: int, seed: int, cuts:
     generator = torch.Generator().manual_seed(seed)
     levels = list(torch.randint(0, 64, (4, 1, frames), generator=generator))
     codes = Codes(levels, [frames * 8 - missing])
-    assert_close(stream_waveform(codec, codes, cuts), codec.decode(codes))
+    assert_close(stream_waveform(codec, codes, cuts), codec.decode(codes), 1e-5)
 
 
 @same_examples
@@ -80,7 +70,7 @@ def test_batch_equals_alone(lengths: list[int], seed: int) -> None:
     for i, clip in enumerate(clips):
         alone = codec.encode(clip)
         assert_same_codes(codes.item(i, codec.spec), alone)
-        assert_close(audio[i : i + 1, :, : lengths[i]], codec.decode(alone))
+        assert_close(audio[i : i + 1, :, : lengths[i]], codec.decode(alone), 1e-5)
         assert not audio[i, :, lengths[i] :].any()
         assert not any(level[i, alone.levels[0].shape[1] :].any() for level in codes.levels)
 
@@ -93,7 +83,7 @@ def test_codes_and_audio_are_those_of_transformers(num_samples: int, seed: int) 
     wanted = codec.model.encode(waveform, bandwidth=2.4).audio_codes
     assert torch.equal(torch.stack(codes.levels, dim=1), wanted[0])
     audio = codec.model.decode(wanted, [None]).audio_values
-    assert_close(codec.decode(codes), audio[..., :num_samples])
+    assert_close(codec.decode(codes), audio[..., :num_samples], 1e-5)
 
 
 @same_examples
@@ -128,7 +118,7 @@ def test_long_clips_run_in_pieces_and_give_the_same(num_samples: int, seed: int)
     pieces.whole_clip_s = 0.5  # 400 samples
     wanted = whole.encode(waveform)
     assert_same_codes(pieces.encode(waveform), wanted)
-    assert_close(pieces.decode(wanted), whole.decode(wanted))
+    assert_close(pieces.decode(wanted), whole.decode(wanted), 1e-5)
 
 
 def test_no_piece_is_longer_than_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +204,7 @@ def test_a_stream_can_be_given_its_length_at_the_end() -> None:
     decoder = codec.stream_decoder()
     parts = [decoder.push(Codes(codes.levels, [0])), decoder.flush(100)]
     assert parts[0].shape[-1] == 0
-    assert_close(torch.cat(parts, dim=-1), codec.decode(codes))
+    assert_close(torch.cat(parts, dim=-1), codec.decode(codes), 1e-5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -251,7 +241,7 @@ def test_a_saved_codec_loads_to_the_same_numbers(tmp_path: Path) -> None:
     again = EncodecCodec.from_folder(tmp_path, 2.4)
     wanted = codec.encode(waveform)
     assert_same_codes(again.encode(waveform), wanted)
-    assert_close(again.decode(wanted), codec.decode(wanted))
+    assert_close(again.decode(wanted), codec.decode(wanted), 1e-5)
 
 
 def test_older_names_of_weight_norm_load(folder: Path, tmp_path: Path) -> None:

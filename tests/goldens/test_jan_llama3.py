@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
-from tests.codecs.causal_cases import assert_same_codes, stream_codes, stream_waveform
+from tests.codecs.any_codec import assert_same_codes, stream_codes, stream_waveform
 from tests.goldens.discovery import golden_folders, label
 from torch import Tensor
 
