@@ -201,7 +201,7 @@ class HearingData:
         return HearingBatch(features, lengths, transcripts, before, after)
 
     def text_batch(self, rng: random.Random, size: int) -> tuple[Tensor, Tensor]:
-        """Typed conversations of one or two turns: ids [B, L] and labels (answers only, -100 elsewhere)."""
+        """Typed conversations of one or two turns: ids [B, L] and labels (questions and answers)."""
         rows, targets = [], []
         for _ in range(size):
             ids: list[int] = []
@@ -211,7 +211,8 @@ class HearingData:
                 ask = [self.user, self.heard, *self.ids(question), self.assistant]
                 reply = [*self.ids(answer), self.end]
                 ids += ask + reply
-                labels += [-100] * len(ask) + reply
+                # the question too: what may be asked, also where it was never heard, is the transcript's prior
+                labels += [-100, -100, *ask[2:], *reply]
             rows.append(ids)
             targets.append(labels)
         width = max(map(len, rows))

@@ -24,7 +24,7 @@ from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.tokens.phones import PHONES
 
-QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:rms"
+QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:awb"
 GATE_FLOOR = -1.0  # log probability per word; chosen on training voices, see README
 DESCRIPTION = "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English."
 
