@@ -203,7 +203,7 @@ def test_a_begun_answer_is_continued() -> None:
 
 def test_tokenizers_without_a_template() -> None:
     tokenizer = metaspace_tokenizer()
-    chat = [turn("user", "hello ", AUDIO, " the weather"), turn("assistant", "Rain is likely.")]
+    chat = [turn("user", "hello ", AUDIO, "the weather"), turn("assistant", "Rain is likely.")]
     with pytest.raises(ModelError, match="template='plain'"):
         render_chat(tokenizer, chat, [4], placeholder_id=0)
     with pytest.raises(ConfigError, match="unknown chat template 'chatty'"):
@@ -212,7 +212,7 @@ def test_tokenizers_without_a_template() -> None:
     sound = [vocabulary.start_id, vocabulary.first_code_id, vocabulary.first_code_id + 3, vocabulary.end_id]
     rendered = render_chat(tokenizer, chat, [sound], template="plain", vocabulary=vocabulary)
     spelled = "<|sound_start|><|sound_0|><|sound_3|><|sound_end|>"
-    whole = f"<s>User: hello {spelled} the weather</s>\nAssistant: Rain is likely.</s>\n"
+    whole = f"<s>User: hello {spelled}the weather</s>\nAssistant: Rain is likely.</s>\n"
     # the space mark of a first word is not repeated after audio
     assert rendered.input_ids == tokenizer(whole, add_special_tokens=False)["input_ids"]
     assert learned(rendered, tokenizer).endswith("likely.</s>")
