@@ -39,7 +39,7 @@ class Reading:
 
     @property
     def total(self) -> float:
-        return (self.ctc + self.text) * len(self.ids)
+        return self.ctc * len(self.ids) + self.text * (len(self.ids) + 1)
 
     @property
     def floor(self) -> float:
@@ -138,7 +138,7 @@ def score(
     rows = F.log_softmax(torch.cat([logits[None], output.logits[0]]).float(), dim=-1)
     wanted = torch.tensor([*ids, end_id], device=logits.device)
     text = rows.gather(1, wanted[:, None]).sum()
-    return Reading(ids, -float(loss) / len(ids), float(text) / len(ids))
+    return Reading(ids, -float(loss) / len(ids), float(text) / (len(ids) + 1))
 
 
 def read_jointly(
