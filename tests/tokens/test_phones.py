@@ -21,6 +21,7 @@ from vivavoce.tokens.phones import (
     LEXICON_PATH,
     PHONES,
     Lexicon,
+    SpokenStream,
     letter_name_phones,
     letter_word,
     phone_ids,
@@ -114,6 +115,11 @@ NORMALISED = {
     "?!": "",
 }
 
+STREAMED = (
+    "This is a cat. It is a very good cat, and a dog! The word is spelled c a t. I paid $2.5 million on "
+    "May 5, 2024 at 5 p.m. It is 7 - 2. Dr. Smith said: a, b and c.\n\n- one\n- two a\n- three"
+)
+
 
 @pytest.mark.parametrize("text", NORMALISED)
 def test_text_becomes_spoken_words(text: str) -> None:
@@ -139,6 +145,31 @@ def test_marks_and_places_point_into_the_original_text() -> None:
         ("it's", "It’s", ""), ("three", "3:30", ""), ("thirty", "3:30", ","), ("cafe", "café", "."),
         ("okay", "OK", "?"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*NORMALISED, STREAMED])
+def test_a_stream_gives_what_the_whole_text_gives(text: str) -> None:
+    for size in (1, 3, 7):
+        stream, words = SpokenStream(), []
+        for start in range(0, len(text), size):
+            words += stream.push(text[start : start + size])
+        assert words + stream.flush() == spoken_words(text)
+
+
+def test_a_stream_gives_a_word_when_the_next_is_complete() -> None:
+    stream = SpokenStream()
+    given = [[item.word for item in stream.push(piece)] for piece in ("this is", " a", " cat", ".", " It")]
+    assert given == [[], ["this"], ["is"], [], ["a"]]
+    assert [item.word for item in stream.flush()] == ["cat", "it"]
+
+
+def test_letters_keep_their_own_places_and_may_stay_plain() -> None:
+    assert [(item.word, item.start, item.end) for item in spoken_words("c a t")] == [
+        ("c", 0, 1), ("ay", 2, 3), ("t", 4, 5),
+    ]  # fmt: skip
+    assert spoken_form("the USA at 5 a.m., vitamin A", name_letters=False) == (
+        "the u s a at five a m vitamin a".split()
+    )
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=40))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from vivavoce.tokens.letter_to_sound import load_letter_to_sound
 from vivavoce.tokens.spoken_text import SpokenWord, normalise
 
 __all__ = [
-    "PHONES", "Lexicon", "SpokenWord", "letter_name_phones", "letter_word", "phone_ids", "possessive",
+    "PHONES", "Lexicon", "SpokenStream", "SpokenWord", "letter_name_phones", "letter_word", "phone_ids", "possessive",
     "split_phrases", "spoken_form", "spoken_words", "words_to_phones",
 ]  # fmt: skip
 
@@ -128,22 +129,66 @@ def words_to_phones(words: Sequence[str], lexicon: Lexicon | None = None) -> lis
     return [lexicon.phones(word) for word in words]
 
 
-def spoken_words(text: str, lexicon: Lexicon | None = None) -> list[SpokenWord]:
+def spoken_words(text: str, lexicon: Lexicon | None = None, *, name_letters: bool = True) -> list[SpokenWord]:
     """Normalise text to spoken English words with their places and breaks.
 
     Args:
         text: Any English text; letters of other scripts are refused, emoji and markup are dropped.
         lexicon: Decides which words in capitals are words ("NASA") and which are spelled ("FBI").
+        name_letters: Write the letter "a" as "ay", so that it is pronounced as a letter; False leaves "a", which
+            is what a language model should read.
 
     Raises:
         VocabularyError: A letter of an unknown script; the message names it and its position.
     """
-    return normalise(text, (lexicon or default_lexicon()).__contains__)
+    return normalise(text, (lexicon or default_lexicon()).__contains__, _LETTER_A if name_letters else "a")
 
 
-def spoken_form(text: str, lexicon: Lexicon | None = None) -> list[str]:
-    """Normalise text to spoken words: ["three", "thirty"] for "3:30". Raises as ``spoken_words``."""
-    return [item.word for item in spoken_words(text, lexicon)]
+def spoken_form(text: str, lexicon: Lexicon | None = None, *, name_letters: bool = True) -> list[str]:
+    """Normalise text to spoken words: ["three", "thirty"] for "3:30". As ``spoken_words``, without the places."""
+    return [item.word for item in spoken_words(text, lexicon, name_letters=name_letters)]
+
+
+class SpokenStream:
+    """Normalise text that arrives in pieces, as ``spoken_words`` does for the whole.
+
+    What a word is can hang on its neighbours ("a" in "c a t" is a letter, "5" may be "5 million"), so pieces must not
+    be normalised one by one. State: the text since the last sentence break but one. Look-ahead: a word is given out
+    once the next one, set off by white space, is complete. Only what hangs on text further ahead can differ from the
+    whole: "5/8 of it = 2" is known to be arithmetic at its "=", and a first line in capitals may turn out no shout.
+    """
+
+    def __init__(self, lexicon: Lexicon | None = None) -> None:
+        self._lexicon = lexicon
+        self._text = ""
+        self._before = 0  # characters of the whole text before _text
+        self._given = 0  # characters of _text whose words were given out
+
+    def push(self, piece: str) -> list[SpokenWord]:
+        """Take more text; return the words that are now final, with places in the whole text."""
+        self._text += piece
+        complete = list(re.finditer(r"\S*\w\S*(?=\s)", self._text))
+        return self._give(complete[-1].end(), complete[-1].start()) if len(complete) > 1 else []
+
+    def flush(self) -> list[SpokenWord]:
+        """Return the words still held back; the stream can then begin a new text."""
+        words = self._give(len(self._text), len(self._text))
+        self._text, self._before, self._given = "", 0, 0
+        return words
+
+    def _give(self, seen: int, until: int) -> list[SpokenWord]:
+        items = spoken_words(self._text[:seen], self._lexicon)
+        ready = [item for item in items if item.start >= self._given and item.end <= until]
+        moved = [
+            replace(item, start=item.start + self._before, end=item.end + self._before) for item in ready
+        ]
+        if ready:
+            self._given = ready[-1].end
+        sentences = [item.end for item in items if item.mark in (".", "?", "!") and item.end <= self._given]
+        if len(sentences) > 1:  # one whole sentence stays as context
+            self._text, gone = self._text[sentences[-2] :], sentences[-2]
+            self._before, self._given = self._before + gone, self._given - gone
+        return moved
 
 
 def split_phrases(text: str, lexicon: Lexicon | None = None) -> list[list[str]]:

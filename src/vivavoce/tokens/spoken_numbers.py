@@ -96,20 +96,18 @@ def decade(number: int) -> list[str]:
     return [*words, last[:-1] + "ies" if last.endswith("y") else last + "s"]
 
 
-def clock(hour: int, minute: int, half: str = "") -> list[str]:
-    """Say a time of day: 5:00 "five o'clock", 3:05 "three oh five", 3:30 with "pm" "three thirty p m".
+def clock(hour: int, minute: int, exact: bool = True) -> list[str]:
+    """Say a time of day: 5:00 "five o'clock", 3:05 "three oh five", 3:30 "three thirty".
 
     Args:
         hour: 0 to 24.
         minute: 0 to 59.
-        half: "", "am" or "pm".
+        exact: Say "o'clock" (after 12 "hundred") at full hours; False where "a m" or "p m" follows.
     """
     words = cardinal(hour)
     if minute:
-        words += [*(["oh"] if minute < 10 else []), *cardinal(minute)]
-    elif not half:
-        words.append("o'clock" if hour <= 12 else "hundred")
-    return words + {"": [], "am": ["ay", "m"], "pm": ["p", "m"]}[half]
+        return [*words, *(["oh"] if minute < 10 else []), *cardinal(minute)]
+    return [*words, "o'clock" if hour <= 12 else "hundred"] if exact else words
 
 
 def date(day: int, month: int, year_number: int | None = None) -> list[str]:

@@ -3,6 +3,10 @@
 # ruff: noqa: RUF001 - the look-alikes are the point
 from __future__ import annotations
 
+import unicodedata
+
+from vivavoce.base.errors import VocabularyError
+
 
 def _pairs(text: str) -> dict[str, str]:
     """Read "mr=mister mrs=misses"; "_" stands for a space."""
@@ -78,3 +82,33 @@ COUNTED = frozenset(
     "war part chapter act volume type phase level book section title episode figure table".split()
 )
 """Words after which a Roman numeral is a number; after other capitalised words it is a king's ordinal."""
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Fold text to ASCII (and currency signs); also tell the original position of every folded character.
+
+    Raises:
+        VocabularyError: A letter of a script that cannot be written in Latin letters; the message names it.
+    """
+    pieces = [_fold_character(character, position) for position, character in enumerate(text)]
+    return "".join(pieces), [position for position, piece in enumerate(pieces) for _ in piece]
+
+
+def _fold_character(character: str, position: int) -> str:
+    if character in FOLDS:
+        return FOLDS[character]
+    if character.isascii():
+        return character if character.isprintable() or character == "\n" else " "
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if part.isascii())
+    if plain:
+        return plain
+    if category[0] == "L":
+        name = unicodedata.name(character, "without a name")
+        raise VocabularyError(
+            f"letter {character!r} ({name}) at position {position} is not Latin, and this voice speaks English only; "
+            "write it in Latin letters"
+        )
+    return "" if category[0] in "MC" else " "

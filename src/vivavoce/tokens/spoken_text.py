@@ -8,11 +8,9 @@ because dropping it would change what is said.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vivavoce.base.errors import VocabularyError
 from vivavoce.tokens import spoken_numbers as say
 from vivavoce.tokens import spoken_tables as tables
 
@@ -62,8 +60,7 @@ _ARITHMETIC = re.compile(
 )
 _YEAR_CUE = re.compile(
     r"(\b(in|since|year|until|till|before|after|during|around|circa|early|late|mid|spring|summer|autumn|winter)[ -]"
-    r"|\b(summer|year|class|war|revolution) of |\b[12]\d{3}( to | and | or |-)"
-    rf"|\b({_MONTH_OR_SHORT})( \d+(st|nd|rd|th)?,?)? )$",
+    rf"|\b(summer|year|class|war|revolution) of |\b({_MONTH_OR_SHORT})( \d+(st|nd|rd|th)?,?)? )$",
     re.IGNORECASE,
 )
 
@@ -85,63 +82,29 @@ class SpokenWord:
     mark: str = ""
 
 
-def normalise(text: str, is_word: Callable[[str], bool]) -> list[SpokenWord]:
+def normalise(text: str, is_word: Callable[[str], bool], letter_a: str = "ay") -> list[SpokenWord]:
     """Make spoken words of text.
 
     Args:
         text: English text.
         is_word: Tells whether a lower-case word is in the lexicon; long words in capitals that are not are spelled.
+        letter_a: The word for the letter "a"; "ay" for voices, since the word "a" is the article.
 
     Raises:
         VocabularyError: A letter of a script that cannot be written in Latin letters; the message names it.
     """
-    folded, places = fold(text)
-    items = _Reader(folded, is_word).read()
+    folded, places = tables.fold(text)
+    items = _Reader(folded, is_word, letter_a).read()
     return [SpokenWord(word, places[start], places[end - 1] + 1, mark) for word, start, end, mark in items]
-
-
-def fold(text: str) -> tuple[str, list[int]]:
-    """Fold text to ASCII (and currency signs); also tell the original position of every folded character.
-
-    Raises:
-        VocabularyError: As ``normalise``.
-    """
-    pieces = [_fold_character(character, position) for position, character in enumerate(text)]
-    return "".join(pieces), [position for position, piece in enumerate(pieces) for _ in piece]
-
-
-def _fold_character(character: str, position: int) -> str:
-    if character in tables.FOLDS:
-        return tables.FOLDS[character]
-    if character.isascii():
-        return character if character.isprintable() or character == "\n" else " "
-    category = unicodedata.category(character)
-    if category == "Nd":
-        return str(unicodedata.decimal(character))
-    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if part.isascii())
-    if plain:
-        return plain
-    if category[0] == "L":
-        name = unicodedata.name(character, "without a name")
-        raise VocabularyError(
-            f"letter {character!r} ({name}) at position {position} is not Latin, and this voice speaks English only; "
-            "write it in Latin letters"
-        )
-    return "" if category[0] in "MC" else " "
-
-
-def _spell(letters: str) -> list[str]:
-    """The words that name letters; "ay" for "a", since the word "a" is the article."""
-    return ["ay" if letter == "a" else letter for letter in letters.lower()]
 
 
 class _Reader:
     """Turns one folded text into (word, start, end, mark); a method ``read_KIND`` for each kind of token."""
 
-    def __init__(self, text: str, is_word: Callable[[str], bool]) -> None:
+    def __init__(self, text: str, is_word: Callable[[str], bool], letter_a: str) -> None:
         self.text = text
         self.is_word = is_word
-        self.arithmetic = bool(_ARITHMETIC.search(text))
+        self.letter_a = letter_a
         self.shouting = not re.search("[a-z]", text) and len(re.findall("[A-Z]{2,}", text)) > 1
         self.items: list[tuple[str, int, int, str]] = []
 
@@ -149,7 +112,12 @@ class _Reader:
         """Read the whole text."""
         for match in _TOKEN.finditer(self.text):
             words: list[str] = getattr(self, f"read_{match.lastgroup}")(match)
-            self.items += [(word, match.start(), match.end(), "") for word in words]
+            spans = [match.span()] * len(words)
+            if match.lastgroup == "letters":
+                spans = [
+                    letter.span() for letter in re.compile("[A-Za-z]").finditer(self.text, *match.span())
+                ]
+            self.items += [(word, *span, "") for word, span in zip(words, spans, strict=True)]
             abbreviated = match.lastgroup in ("clock", "abbreviation", "dotted", "saint") and words != [
                 "saint"
             ]
@@ -160,6 +128,10 @@ class _Reader:
             ):
                 self.end_phrase(".")
         return self.items
+
+    def spell(self, letters: str) -> list[str]:
+        """The words that name letters."""
+        return [self.letter_a if letter == "a" else letter for letter in letters.lower()]
 
     def end_phrase(self, mark: str) -> None:
         """Put a break after the last word, unless a stronger one is there."""
@@ -182,6 +154,10 @@ class _Reader:
         """The last word of the current phrase, or ""."""
         return "" if self.begins_phrase() else self.items[-1][0]
 
+    def arithmetic(self, match: re.Match[str]) -> bool:
+        """Tell whether the text around a match calculates."""
+        return bool(_ARITHMETIC.search(self.before(match) + match.group() + self.after(match)))
+
     def between_numbers(self, match: re.Match[str]) -> bool:
         """Tell whether a number or a bracket stands on either side."""
         before, after = self.before(match), self.after(match)
@@ -197,7 +173,7 @@ class _Reader:
         return say.joined(parts)
 
     def read_phone(self, match: re.Match[str]) -> list[str]:
-        if self.arithmetic:
+        if self.arithmetic(match):
             return say.joined([int(part) for part in match.group().split("-")], "minus")
         return say.digits(match.group())
 
@@ -206,7 +182,11 @@ class _Reader:
         hour, minute = (*(int(part) for part in re.findall(r"\d+", text)), 0)[:2]
         if hour > 24:
             return say.joined([hour, minute], "to")
-        return say.clock(hour, minute, "am" if "a" in text else "pm" if "p" in text else "")
+        return (
+            say.clock(hour, minute)
+            if text[-1].isdigit()
+            else [*say.clock(hour, minute, exact=False), *self.spell("am" if "a" in text else "pm")]
+        )
 
     def read_money(self, match: re.Match[str]) -> list[str]:
         amount, scale = _split_number(match.group()[1:])
@@ -224,7 +204,7 @@ class _Reader:
 
     def read_fraction(self, match: re.Match[str]) -> list[str]:
         above, below = (int(part) for part in match.group().split("/"))
-        if self.arithmetic:
+        if self.arithmetic(match):
             return say.joined([above, below], "divided by")
         words = say.FRACTIONS.get((above, below), "").split()
         if words and re.search(r"\d $", self.before(match)):
@@ -243,8 +223,11 @@ class _Reader:
         verb = re.search(r"\b(may|march) $", before)
         if 1 <= value <= 31 and not verb and re.search(rf"\b({_MONTH_OR_SHORT}) $", before, re.IGNORECASE):
             return say.ordinal(value)
-        dated = _YEAR_CUE.search(before) or re.match(r"-[12]\d{3}\b", self.after(match))
-        if dated and (1100 <= value < 2000 or 2010 <= value < 2100) and not self.arithmetic:
+        ranged = re.match(r"-[12]\d{3}\b", self.after(match)) or re.search(
+            r"\b[12]\d{3}( to | or |-)$", before
+        )
+        dated = _YEAR_CUE.search(before) or (ranged and not self.arithmetic(match))
+        if dated and (1100 <= value < 2000 or 2010 <= value < 2100):
             return say.year(value)
         return say.number_words(text)
 
@@ -278,7 +261,7 @@ class _Reader:
 
     def read_dotted(self, match: re.Match[str]) -> list[str]:
         letters = match.group().replace(".", "").lower()
-        return tables.DOTTED.get(letters) or _spell(letters)
+        return tables.DOTTED.get(letters) or self.spell(letters)
 
     def read_letters(self, match: re.Match[str]) -> list[str]:
         letters = "".join(re.findall("[A-Za-z]", match.group()))
@@ -289,8 +272,8 @@ class _Reader:
             and letters[0] == "a"
             and self.last_word() not in ("", "spelled", "letters", "spell")
         ):
-            return ["a", *_spell(letters[1])]  # "is there a b in cab"
-        return _spell(letters)
+            return ["a", *self.spell(letters[1])]  # "is there a b in cab"
+        return self.spell(letters)
 
     def read_word(self, match: re.Match[str]) -> list[str]:
         text = match.group()
@@ -302,10 +285,10 @@ class _Reader:
         if text in ("C", "F") and self.last_word() == "degrees":
             return ["celsius" if text == "C" else "fahrenheit"]
         if word == "a":
-            return _spell("a") if self.is_letter_a(match) else ["a"]
+            return self.spell("a") if self.is_letter_a(match) else ["a"]
         capitals = re.fullmatch(r"([A-Z]{2,})('?s)?", text)
         if capitals and not self.said(capitals[1].lower()):
-            *letters, last = _spell(capitals[1])
+            *letters, last = self.spell(capitals[1])
             return [*letters, last + "'s" if capitals[2] else last]
         return ["okay" if word == "ok" else word]
 
@@ -362,11 +345,11 @@ class _Reader:
         before, after = self.before(match), self.after(match)
         if sign == "-":
             if between and before[-1:] != "-":
-                spaced = before.endswith(" ") or self.arithmetic
+                spaced = before.endswith(" ") or self.arithmetic(match)
                 return ["minus"] if spaced else ["to"]
             return ["minus"] if re.match(r"[$€£]?\.?\d", after) and not re.search(r"[\w-]$", before) else []
         if sign == "/":
-            spaced = before.endswith(" ") or self.arithmetic
+            spaced = before.endswith(" ") or self.arithmetic(match)
             return [] if not between else ["divided", "by"] if spaced else ["over"]
         if sign == "=":
             return ["equals"] if re.search(r"[\w)%] *$", before) and re.match(r" *[-\w(?$.]", after) else []
