@@ -9,7 +9,7 @@ PY=${PY:-python}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 one() {
     $PY recipes/nano/train_lm.py --stage all --init "$RUN/hear" --speech "$RUN/speech" --tokenizer "$RUN/tokenizer" \
-        --digits "$FSDD" --leave-out "$1" --people-share 0.5 --batch 24 --text-batch 16 --steps "${STEPS:-250}" \
+        --digits "$FSDD" --leave-out "$1" --people-share 0.5 --batch 24 --text-batch 16 --steps "${STEPS:-160}" \
         --out "$RUN/without-$1"
     $PY recipes/nano/package.py --lm "$RUN/without-$1" --codec "$RUN/codec/export" --tokenizer "$RUN/tokenizer" \
         --out "$RUN/without-$1/model"

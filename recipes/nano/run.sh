@@ -16,13 +16,13 @@ $PY recipes/nano/make_speech.py --out "$RUN/speech"
 $PY recipes/nano/train_codec.py --speech "$RUN/speech" --out "$RUN/codec" --steps 5500 &
 codec=$!
 $PY recipes/nano/train_lm.py --stage hear --speech "$RUN/speech" --tokenizer "$RUN/tokenizer" \
-    --out "$RUN/hear" --steps 900 --plan-steps 1400
+    --out "$RUN/hear" --steps 800 --plan-steps 1400
 wait $codec
 
 $PY recipes/nano/prepare_voice.py --speech "$RUN/speech" --codec "$RUN/codec/export" --out "$RUN/voice.pt"
 $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$RUN/hear" \
     --speech "$RUN/speech" --tokenizer "$RUN/tokenizer" --digits "$FSDD" --voice "$RUN/voice.pt" --out "$RUN/lm" \
-    --steps 2300 --speak-batch 24
+    --steps 2180 --plan-steps 2300 --speak-batch 16 --text-batch 32
 $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$RUN/codec/export" --tokenizer "$RUN/tokenizer" \
     --out src/vivavoce/bundle/nano
 $PY recipes/nano/evaluate.py --model nano --speech "$RUN/speech" --digits "$FSDD" --json "$RUN/results.json"
