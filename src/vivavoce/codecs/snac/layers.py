@@ -57,7 +57,8 @@ def fold_weight_norm(network: nn.Module) -> None:
             magnitude, direction = originals.original0.detach(), originals.original1.detach()
             weight = direction * (magnitude / torch.norm_except_dim(direction, 2, 0))
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-            part.weight.data.copy_(weight)
+            with torch.no_grad():
+                part.weight.copy_(weight)
 
 
 class Snake(nn.Module):
