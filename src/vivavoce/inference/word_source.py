@@ -7,14 +7,18 @@ from collections.abc import Iterable, Iterator
 
 from vivavoce.inference.aligned import PAUSE
 from vivavoce.inference.reply import Delta
-from vivavoce.tokens.phones import spoken_words
+from vivavoce.tokens.phones import SpokenStream, SpokenWord, spoken_words
 
 LOOKAHEAD_WORDS = 2  # an aligned voice wants a word and its successor
 
 
 def words_of(text: str) -> Iterator[str]:
     """Spoken words of a text, with PAUSE where punctuation breaks it."""
-    for item in spoken_words(text):
+    yield from _with_pauses(spoken_words(text))
+
+
+def _with_pauses(items: Iterable[SpokenWord]) -> Iterator[str]:
+    for item in items:
         yield item.word
         if item.mark:
             yield PAUSE
@@ -23,8 +27,8 @@ def words_of(text: str) -> Iterator[str]:
 class WordSource:
     """Pulls text deltas only as words are asked for.
 
-    Text is split at white space; a word is complete when the next one begins. Deltas that were pulled wait in
-    ``pending`` until they are taken, so text and audio can be given out in the order in which they came.
+    A word is complete when the one after it is, as what it is can hang on its neighbours. Deltas that were pulled
+    wait in ``pending`` until they are taken, so text and audio can be given out in the order in which they came.
 
     Args:
         deltas: Text deltas of an answer.
@@ -33,20 +37,16 @@ class WordSource:
     def __init__(self, deltas: Iterable[Delta]) -> None:
         self.pending: deque[Delta] = deque()
         self._deltas, self._words = iter(deltas), deque[str]()
-        self._held, self._ended = "", False
+        self._stream, self._ended = SpokenStream(), False
 
     def _pull(self) -> None:
         delta = next(self._deltas, None)
         if delta is None:
             self._ended = True
-            self._words.extend(words_of(self._held))
+            self._words.extend(_with_pauses(self._stream.flush()))
             return
         self.pending.append(delta)
-        self._held += delta.text
-        cut = max((self._held.rfind(space) for space in " \n\t"), default=-1)
-        if cut > 0 and self._held[:cut].strip():
-            self._words.extend(words_of(self._held[:cut]))
-            self._held = self._held[cut:]
+        self._words.extend(_with_pauses(self._stream.push(delta.text)))
 
     def take_pending(self) -> Iterator[Delta]:
         """Deltas pulled since the last call."""

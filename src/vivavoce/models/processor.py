@@ -264,7 +264,7 @@ class SpeechProcessor(ProcessorMixin):
     @staticmethod
     def spoken(text: str) -> str:
         """Text as spoken words."""
-        return " ".join(spoken_form(text))
+        return " ".join(spoken_form(text, name_letters=False))
 
     def apply_chat_template(  # type: ignore[override]
         self,
