@@ -63,14 +63,16 @@ class Evaluation:
     # hearing
 
     def ask(self, trial: Trial) -> Outcome:
-        """A spoken question, its transcript and its answer."""
+        """A spoken question, its transcript and its answer; what the model refused counts as nothing heard."""
         wave, rate = trial.source
         part = {"type": "audio", "audio": wave, "sampling_rate": rate}
         reply = self.model.chat([{"role": "user", "content": [part]}])
-        return trial, plain(reply.transcript), plain(reply.text) if reply.understood else "", reply.understood
+        if not reply.understood:
+            return trial, "", "", False
+        return trial, plain(reply.transcript), plain(reply.text), True
 
     def hear(self, trial: Trial) -> Outcome:
-        """A recording and its transcript."""
+        """A recording and its transcript; "" if the model does not trust it."""
         heard = self.model.transcribe(trial.source)
         return trial, plain(heard.text) if heard.understood else "", "", heard.understood
 
@@ -99,6 +101,8 @@ class Evaluation:
             share(test, "refused though in the domain", [not trusted for *_, trusted in rows]),
         ]
         if new_facts:
+            known = [said == trial.text for trial, said, *_ in rows if not trial.new_word]
+            figures.append(share(test, "transcripts exact, every word heard in training", known))
             new = [ok for (trial, *_), ok in zip(rows, right, strict=True) if trial.new_fact]
             figures.append(share(test, "answers right, facts never trained", new))
         for group in sorted({trial.group for trial, *_ in rows}):
@@ -230,7 +234,7 @@ def main() -> None:
                     "misses": evaluation.misses,
                 }
                 args.json.parent.mkdir(parents=True, exist_ok=True)
-                args.json.write_text(json.dumps(report, indent=1) + "\n")
+                args.json.write_text(json.dumps(report, indent=1, default=lambda v: v.item()) + "\n")
         print_table(figures, f"{args.model}, {np.sum([f.n for f in figures if f.aim])} trials with an aim")
     except VivavoceError as error:
         sys.exit(f"evaluate.py: {error}")

@@ -88,7 +88,7 @@ def word_error(
     drawn = counts[np.random.default_rng(0).integers(0, len(counts), (draws, len(counts)))].sum(axis=1)
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
     errors, words = counts.sum(axis=0)
-    return Figure(test, name, errors / words, len(counts), float(low), float(high), aim)
+    return Figure(test, name, float(errors / words), len(counts), float(low), float(high), aim)
 
 
 def print_table(figures: Sequence[Figure], title: str) -> None:

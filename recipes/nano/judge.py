@@ -1,6 +1,6 @@
 """An independent reader of speech: pocketsphinx with closed grammars of what the voice is asked to say.
 
-There is one grammar for sentences, one for questions and one for answers, written from the tables that the texts
+There is one grammar each for sentences, questions, numbers and other answers, written from the tables that the texts
 themselves come from (domain.py, sentences.py): any number where a number stands, any noun where a noun stands. A
 closed grammar makes a small old recogniser a fair judge of clear speech. Its error on the synthesizer's own audio is
 the floor beside which ours is read.
@@ -23,7 +23,7 @@ PAD_S = 0.3
 PAD_NOISE = 4.0 / 32768  # faint: frames of digital silence have no logarithm
 PEAK = 0.6
 PRONOUNCED = {"oink": "OY NG K"}  # words of the domain that the recogniser's dictionary lacks
-KINDS = ("sentence", "question", "answer")
+KINDS = ("sentence", "question", "numbers", "answer")
 CLASSES = {**TABLE, "shade": SHADES, "animal": ANIMALS, "many": ["birds", "cats", "dogs"]}
 
 _DIGITS, _TEENS = ONES[1:10], ONES[10:]
@@ -42,15 +42,14 @@ def number_slots(text: str) -> str:
 
 @cache
 def forms(kind: str) -> frozenset[str]:
-    """All forms of a kind of text, numbers opened and word classes as ``<class>``.
-
-    Answers that are only numbers (one, or many when counting) are left to the grammar's own rule.
-    """
+    """All forms of a kind of text, numbers opened and word classes as ``<class>``."""
     if kind == "sentence":
         rows = [" ".join(f"<{w}>" if w in TABLE else w for w in t.split()) for t in TEMPLATES]
         return frozenset([*rows, "it is <number> <number> and the <noun> is <adj>"])
     if kind == "question":
         return frozenset(number_slots(item.question) for item in all_items())
+    if kind == "numbers":  # one, or several when counting
+        return frozenset(["<number>"])
     answers = {number_slots(item.answer) for item in all_items()}
     answers |= {"the <shade> <animal>", "<number> <shade> <many>"}  # what is asked to be said or repeated
     return frozenset(a for a in answers if set(a.split()) != {"<number>"})
@@ -62,10 +61,8 @@ def _pattern(kind: str) -> re.Pattern[str]:
     rows = [re.escape(form) for form in forms(kind)]
     for name, words in CLASSES.items():
         rows = [row.replace(f"<{name}>", f"(?:{'|'.join(words)})") for row in rows]
-    if kind == "answer":
-        rows = ["<number>(?: <number>)*", *rows]
     one = f"(?:{'|'.join(rows)})"
-    return re.compile(f"{one}(?: {one})?" if kind == "answer" else one)
+    return re.compile(f"{one}(?: {one})*" if kind == "numbers" else one)
 
 
 def kind_of(text: str) -> str | None:
@@ -81,7 +78,7 @@ def grammar(kind: str) -> str:
     used = {name: words for name, words in CLASSES.items() if f"<{name}>" in form}
     rules = _NUMBER_RULES + "".join(f"<{name}> = {' | '.join(words)};\n" for name, words in used.items())
     rules += f"<form> = {form};\n"
-    spoken = "(<form> | <number>)+" if kind == "answer" else "<form>"
+    spoken = "<form>+" if kind == "numbers" else "<form>"
     return f"#JSGF V1.0;\ngrammar {kind};\n{rules}public <spoken> = {spoken};\n"
 
 

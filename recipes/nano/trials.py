@@ -31,6 +31,7 @@ class Trial:
         answer: The right answer; "" where none is asked for.
         group: Kind of question, voice, speaker, or kind of sound.
         new_fact: The answer was never trained, neither typed nor spoken.
+        new_word: One of its words was never heard in training.
     """
 
     source: tuple[np.ndarray, int]
@@ -38,6 +39,7 @@ class Trial:
     answer: str
     group: str
     new_fact: bool = False
+    new_word: bool = False
 
 
 def spread(rows: Iterable[Row], group: Callable[[Row], Any], limit: int | None) -> list[Row]:
@@ -62,6 +64,7 @@ class Speech:
         self._texts: dict[str, set[str]] = {}
         for row in self.shards.rows:
             self._texts.setdefault(row["split"], set()).add(row["text"])
+        self._heard_words = {word for text in self._texts.get("train", ()) for word in text.split()}
         items = all_items()
         unseen = held_out_facts(items)
         self.new_questions = {item.question for item in items if item.fact in unseen}
@@ -72,8 +75,9 @@ class Speech:
         return [row for row in self.shards.rows if row["split"] == split and row["text"] not in known]
 
     def _trial(self, row: dict, group: str) -> Trial:
-        new = row["text"] in self.new_questions
-        return Trial((self.shards.samples(row), RATE), row["text"], row["answer"], group, new)
+        text = row["text"]
+        new_fact, new_word = text in self.new_questions, not set(text.split()) <= self._heard_words
+        return Trial((self.shards.samples(row), RATE), text, row["answer"], group, new_fact, new_word)
 
     def sentences(self, limit: int | None = None) -> Iterator[Trial]:
         """Known voices, sentences never heard in training; grouped by kind."""
