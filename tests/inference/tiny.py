@@ -90,11 +90,15 @@ def tiny_codec(seed: int = 0) -> NanoCodec:
     return NanoCodec(NanoCodecConfig(encoder_dim=8, decoder_dim=8, codebook_size=16)).eval()
 
 
-def assemble(tokenizer: Any, codec: Codec | None, seed: int = 0, **sides: Any) -> Assistant:
+def assemble(
+    tokenizer: Any, codec: Codec | None, seed: int = 0, text: dict[str, Any] | None = None, **sides: Any
+) -> Assistant:
     """An assistant around a random two-layer Llama."""
     torch.manual_seed(seed)
     rows = len(tokenizer) + 3  # padding rows that must never be drawn
-    config = SpeechLMConfig(text_config=text_config(rows, eos_token_id=tokenizer.eos_token_id), **sides)
+    config = SpeechLMConfig(
+        text_config=text_config(rows, eos_token_id=tokenizer.eos_token_id, **(text or {})), **sides
+    )
     model = SpeechLM(config).eval()
     processor = SpeechProcessor.for_config(tokenizer, config)
     if codec is not None:
@@ -115,12 +119,12 @@ def tokens_to_text(seed: int = 0) -> Assistant:
     return assemble(tokenizer, codec, seed, audio_in={**ears, "transcribe_prompt": "Transcribe: "})
 
 
-def text_to_tokens(seed: int = 0) -> Assistant:
+def text_to_tokens(seed: int = 0, **text: Any) -> Assistant:
     """An Orpheus in small."""
     tokenizer, codec = byte_tokenizer(), tiny_codec()
     mouth = {**sound(codec, tokenizer), "prompt": "orpheus", "speakers": ["tara", "leo"]}
     sampling = {"temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.1}
-    return assemble(tokenizer, codec, seed, audio_out=mouth, sampling=sampling)
+    return assemble(tokenizer, codec, seed, text, audio_out=mouth, sampling=sampling)
 
 
 def tokens_to_tokens(seed: int = 0) -> Assistant:

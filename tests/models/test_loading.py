@@ -199,6 +199,23 @@ def test_a_missing_hub_says_how_to_go_offline():
         load_speech_lm("nobody/nothing")
 
 
+def test_a_hub_id_in_the_cache_needs_no_network(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--someone--speaks"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("a" * 40)
+    made = tiny.text_to_tokens()
+    folder = plain_folder(made, cache / "snapshots" / ("a" * 40))
+    loaded = load("someone/speaks")
+    wanted = made.say("hi", seed=1, max_new_tokens=30)
+    assert np.array_equal(loaded.say("hi", seed=1, max_new_tokens=30).audio, wanted.audio)
+    (folder / "model.safetensors").unlink()  # half a snapshot is none
+    with pytest.raises(ModelError, match=r"cannot get config\.json of 'someone/speaks'"):
+        load("someone/speaks")
+
+
 def test_quantize_is_checked(tmp_path, monkeypatch):
     plain_folder(tiny.text_to_tokens(), tmp_path)
     with pytest.raises(ConfigError, match="quantize is 'nf5', wanted one of 'nf4'"):
@@ -212,7 +229,7 @@ def test_quantize_is_checked(tmp_path, monkeypatch):
 
 def test_four_bit_weights_speak(tmp_path):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed (extra quant)")
-    plain_folder(tiny.text_to_tokens(), tmp_path)
+    plain_folder(tiny.text_to_tokens(hidden_size=128, intermediate_size=256), tmp_path)
     loaded = load(tmp_path, quantize="nf4")
     kinds = {type(m).__name__ for m in loaded.model.modules()}
     assert "Linear4bit" in kinds

@@ -10,6 +10,7 @@ import torch
 from tests.inference import tiny
 from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline
 
+from vivavoce.audio.resample import resample
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.models.audio_parts import read_part
 from vivavoce.models.processor import SpeechProcessor
@@ -81,6 +82,16 @@ def test_sound_tokens_are_those_of_the_codec():
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<|sound_start|><|sound_"
     )
     assert text.endswith("<|sound_end|><|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")
+
+
+def test_sound_tokens_are_resampled_as_their_codecs_pipelines_do(monkeypatch):
+    processor, part = tiny.tokens_to_text().processor, tiny.clip(0.2, rate=44_100)
+    seen, encode = [], processor.codec_in.encode
+    monkeypatch.setattr(processor.codec_in, "encode", lambda wave: seen.append(wave) or encode(wave))
+    processor.prepare([tiny.user(part)])
+    wanted = resample(part["audio"], 44_100, 24_000, "sinc")
+    assert np.array_equal(seen[0][0, 0].numpy(), wanted)
+    assert not np.array_equal(wanted, resample(part["audio"], 44_100, 24_000))
 
 
 def test_text_with_placeholders_written_out():

@@ -8,6 +8,7 @@ from tests.models.tiny import PLACEHOLDER, alone, hearing_batch, hearing_model
 from transformers.generation.streamers import BaseStreamer
 
 from vivavoce.base.errors import ModelError
+from vivavoce.models.merge import expand_clips
 
 
 def logits_of(model, inputs):
@@ -70,6 +71,12 @@ def test_generate_without_cache_and_with_beams_and_several_answers():
         **batch, max_new_tokens=3, do_sample=True, num_return_sequences=2, pad_token_id=0
     )
     assert len(several) == 6
+
+
+def test_repeated_rows_keep_their_own_clips_in_order():
+    order, rows = expand_clips(torch.tensor([0, 1, 1, 3]), batch_size=4, expand_size=2)
+    assert order.tolist() == [0, 0, 1, 2, 1, 2, 3, 3]
+    assert rows.tolist() == [0, 1, 2, 2, 3, 3, 6, 7]
 
 
 def test_streamer_gets_prompt_then_one_id_at_a_time():

@@ -134,19 +134,26 @@ def find_folder(name: str) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
+    """The cached snapshot if it has config and weights, else a download."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        hf_hub_download(name, "config.json")
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except LocalEntryNotFoundError:
+            folder = None
+        if folder and (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+            return folder
+        # a download would retry for half a minute where there is no network; this question does not
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
         return Path(
             snapshot_download(name, ignore_patterns=["*.pth", "*.msgpack", "*.h5", "*.gguf", "original/*"])
         )
     except Exception as error:
         raise ModelError(
-            f"cannot get config.json of {name!r} from the model hub ({_first_line(error)}). Without a "
-            "network, run "
-            f"`hf download {name}` where there is one and give the folder it prints as the model, or copy "
-            "its "
+            f"cannot get config.json of {name!r} from the model hub ({_first_line(error)}). Without a network, run "
+            f"`hf download {name}` where there is one and give the folder it prints as the model, or copy its "
             "hub cache here and set HF_HUB_OFFLINE=1."
         ) from error
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import parse
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -25,6 +28,10 @@ from vivavoce.base.errors import CheckpointError, ModelError
 from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
+
+# before 5.23 the pipeline asks for librosa where a model takes audio; the processor here reads audio itself
+_ASKS_FOR_LIBROSA = parse(transformers.__version__) < parse("5.23") and find_spec("librosa") is None
+_INPUT_MODALITIES = ("text",) if _ASKS_FOR_LIBROSA else ("text", "audio")
 
 AUDIO_INPUTS = ("input_features", "feature_lengths", "audio_batch_index")
 
@@ -63,7 +70,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
     config_class = SpeechLMConfig
     base_model_prefix = ""
     main_input_name = "input_ids"
-    input_modalities: Any = ("text", "audio")
+    input_modalities: Any = _INPUT_MODALITIES
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -147,7 +154,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             feature_lengths = torch.full((len(features),), features.shape[-1])
         states, frames = self.audio_encoder(features, feature_lengths.to(self.device))
         embeddings, counts = self.connector(states, frames)
-        if getattr(self.connector.config, "ctc_words", False):
+        if getattr(getattr(self.connector, "config", None), "ctc_words", False):
             table, blank = self.get_input_embeddings().weight, self.audio_encoder.config.blank_id
             logits = self.audio_encoder.ctc_logits(states)
             embeddings = self.connector.add_ctc_words(embeddings, logits, frames, table, blank)
@@ -237,19 +244,6 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         )
 
     # generation
-
-    def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Pass audio on where its placeholders are: at the first iteration, always without a cache."""
-        parent: Any = super()
-        inputs: dict[str, Any] = parent.prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
-        )
-        if not is_first_iteration and kwargs.get("use_cache", True):
-            for name in AUDIO_INPUTS:
-                inputs.pop(name, None)
-        return inputs
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self,
