@@ -197,7 +197,7 @@ class NanoCodec(Codec):
         return torch.stack(parts).sum(0)
 
     # ---- contract ------------------------------------------------------------------------------------
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: list[int] | None = None) -> Codes:
         lengths = self.check_waveform(waveform, lengths)
         frames = [self.spec.num_frames(n) for n in lengths]
