@@ -113,6 +113,9 @@ class NanoCodec(Codec):
         weights: Hash of the weights for ``spec``.
     """
 
+    mel: Tensor
+    window: Tensor
+
     def __init__(self, config: NanoCodecConfig | None = None, weights: str = "") -> None:
         super().__init__()
         self.config = c = config or NanoCodecConfig()
@@ -155,6 +158,10 @@ class NanoCodec(Codec):
             reach = 3 * fine * c.decoder_blocks[0] + 3 * c.hop_samples * c.decoder_blocks[1] + c.fft_samples
         return -(-reach // (fine * max(c.strides)))
 
+    def levels(self) -> list[VectorQuantizer]:
+        """The quantizers, coarse to fine."""
+        return list(self.quantizers)  # type: ignore[arg-type]
+
     # ---- network -------------------------------------------------------------------------------------
     def latents(self, waveform: Tensor) -> Tensor:
         """Waveform [B, S], S a multiple of the frame -> latents [B, S / 512, D]."""
@@ -193,7 +200,7 @@ class NanoCodec(Codec):
 
     def lookup(self, levels: list[Tensor]) -> Tensor:
         """Codes of all levels -> summed latents [B, T, D]."""
-        parts = [q.expand(q.codebook[level]) for q, level in zip(self.quantizers, levels, strict=True)]
+        parts = [q.expand(q.codebook[level]) for q, level in zip(self.levels(), levels, strict=True)]
         return torch.stack(parts).sum(0)
 
     # ---- contract ------------------------------------------------------------------------------------
@@ -216,7 +223,7 @@ class NanoCodec(Codec):
 
     def _encode_frames(self, waveform: Tensor) -> list[Tensor]:
         residual, out = self.latents(waveform), []
-        for quantizer in self.quantizers:
+        for quantizer in self.levels():
             codes = quantizer.nearest(quantizer.project(residual))
             residual = residual - quantizer.expand(quantizer.codebook[codes])
             out.append(codes)

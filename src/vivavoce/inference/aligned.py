@@ -150,7 +150,8 @@ class AlignedSpeaker:
     ) -> Iterator[tuple[str, Tensor]]:
         """(word, codes [N, K]) of each word of one phrase."""
         voice, context = self.voice, _Context(self, speaker)
-        pau, previous = phone_ids(["pau"]), []
+        pau = phone_ids(["pau"])
+        previous: list[int] = []
         start_s, begin = 0.0, 0
         for index, (word, following) in enumerate(phrase):
             lexical = phone_ids(self.lexicon.phones(word))

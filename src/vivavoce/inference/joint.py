@@ -77,7 +77,9 @@ def beam_search(
     first = scores(logits)
     first[end_id] = -torch.inf
     values, tokens = first.topk(beams)
-    live = [(float(v), (int(t),)) for v, t in zip(values, tokens, strict=True)]
+    live: list[tuple[float, tuple[int, ...]]] = [
+        (float(v), (int(t),)) for v, t in zip(values, tokens, strict=True)
+    ]
     cache = copy.deepcopy(cache)
     cache.batch_repeat_interleave(beams)
     done: list[tuple[float, tuple[int, ...]]] = []

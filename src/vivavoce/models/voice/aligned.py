@@ -82,6 +82,8 @@ class PhoneTimes:
 class AlignedVoice(nn.Module):
     """Embeds frames, conditions them on phones, and draws their codes."""
 
+    offsets: Tensor
+
     def __init__(self, config: AlignedVoiceConfig) -> None:
         super().__init__()
         if config.alignment not in ("phone", "word"):
