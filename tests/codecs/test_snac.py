@@ -219,6 +219,18 @@ def test_weight_norm_kept_gives_the_same_and_trains() -> None:
     assert not torch.allclose(kept.decode(codes), before, atol=1e-4)
 
 
+def test_lower_precision_changes_nothing_or_is_refused() -> None:
+    codec = tiny_snac("windows")
+    wave = random_wave(400, 0)
+    codes = codec.encode(wave)
+    audio = codec.decode(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same_codes(codec.encode(wave), codes)
+        assert torch.equal(codec.decode(codes), audio)
+    with pytest.raises(CodecError, match=r"bfloat16.*float32"):
+        copy.deepcopy(codec).bfloat16().encode(wave)
+
+
 def test_streams_do_not_share_state() -> None:
     codec = tiny_snac("windows")
     codes, other = random_codes(codec.spec, 12, 0), random_codes(codec.spec, 12, 1)
@@ -279,8 +291,7 @@ def test_24_khz_looks_ahead_198_ms() -> None:
     assert config.decoder_lookahead_samples == config.encoder_lookahead_samples == 4757
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["snac_24khz", "snac_32khz"])
+@pytest.mark.parametrize("name", ["snac_24khz", pytest.param("snac_32khz", marks=pytest.mark.slow)])
 def test_full_size_streams_are_exact(name: str) -> None:
     torch.manual_seed(0)
     codec = SNACCodec.from_config(PUBLISHED[name])

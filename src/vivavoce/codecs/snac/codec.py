@@ -192,6 +192,12 @@ class SNACCodec(Codec):
     def _stages(self, part: Literal["encoder", "decoder"]) -> list[Stage]:
         """Packed stages, made once and again whenever a weight has changed or moved."""
         network = self.encoder if part == "encoder" else self.decoder
+        dtypes = {p.dtype for p in self.parameters()}
+        if not dtypes <= {torch.float32, torch.float64} or len(dtypes) > 1:
+            names = ", ".join(sorted(str(d) for d in dtypes))
+            raise CodecError(
+                f"{self.spec.name} has weights in {names}; codes need float32, call codec.float()."
+            )
         state = [(p.data_ptr(), p._version, p.dtype) for p in network.parameters()]
         if part not in self._packed or self._packed[part][0] != state:
             with torch.no_grad():

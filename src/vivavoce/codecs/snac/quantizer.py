@@ -64,9 +64,13 @@ class ResidualQuantizer(nn.Module):
         return levels
 
     def embed(self, levels: list[Tensor]) -> Tensor:
-        """Codes of all levels, each [..., T / stride], to latents [..., T, D]."""
-        parts = [
-            level.embed(codes).repeat_interleave(stride, dim=-2)
-            for (stride, level), codes in zip(self._levels(), levels, strict=True)
-        ]
-        return torch.stack(parts).sum(0)
+        """Codes of all levels, each [..., T / stride], to latents [..., T, D]; one product for all levels."""
+        words, weights = [], []
+        bias: Tensor | float = 0.0
+        for (stride, level), codes in zip(self._levels(), levels, strict=True):
+            steps = codes.unsqueeze(-1).expand(*codes.shape, stride).flatten(-2)
+            words.append(level.codebook(steps))
+            conv = cast(nn.Conv1d, level.out_proj)
+            weights.append(conv.weight[:, :, 0])
+            bias = bias + cast(Tensor, conv.bias)
+        return F.linear(torch.cat(words, -1), torch.cat(weights, 1), cast(Tensor, bias))

@@ -43,7 +43,7 @@ class Product:
     repacking it in memory, which is what one streaming step of the wide layers would otherwise spend its time on.
     """
 
-    TILE_COLUMNS, WIDE_ELEMENTS = 256, 1 << 21
+    TILE_COLUMNS, WIDE_ELEMENTS = 32, 1 << 19
 
     def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
         self.columns, self.bias = matrix.shape[1], bias

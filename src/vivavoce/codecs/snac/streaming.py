@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vivavoce.base.errors import CodecError, SessionError
+from vivavoce.codecs.causal_layers import exact_float32
 from vivavoce.codecs.contract import CodecSpec, Codes, StreamDecoder, StreamEncoder
 from vivavoce.codecs.snac.layers import (
     DecoderBlock,
@@ -145,9 +146,10 @@ class SNACStreamEncoder(StreamEncoder):
     def _encode(self, rows: Tensor, end: bool) -> Codes:
         """Run whole blocks, and the end if it is there; every step has the same sizes however input was cut."""
         blocks = [b.clone() for b in rows.split(self.block_samples)] if len(rows) else []
-        pieces = [self._quantize(_run(self.stages, block)) for block in blocks]
-        if end:
-            pieces.append(self._quantize(_run(self.stages, rows[:0], end=True)))
+        with exact_float32(rows.device):
+            pieces = [self._quantize(_run(self.stages, block)) for block in blocks]
+            if end:
+                pieces.append(self._quantize(_run(self.stages, rows[:0], end=True)))
         empty = torch.zeros(0, dtype=torch.long, device=rows.device)
         levels = [torch.cat([empty, *(p[k] for p in pieces)])[None] for k in range(self.spec.num_levels)]
         frames = levels[0].shape[1] // self.spec.codes_per_level[0]
@@ -236,7 +238,8 @@ class SNACStreamDecoder(StreamDecoder):
         missing = -self.num_frames % self.spec.pad_to_frames
         if missing:  # repeat the last frame up to a legal length; what it adds is cropped
             rest.append(self._feed([level.repeat(1, missing) for level in self.last]))
-        rest.append(_run(self.stages, self.like.new_empty(0, self.quantizer.width), end=True))
+        with exact_float32(self.like.device):
+            rest.append(_run(self.stages, self.like.new_empty(0, self.quantizer.width), end=True))
         return self._emit(torch.cat(rest)[: total - self.given_samples])
 
     def _feed(self, levels: list[Tensor]) -> Tensor:
@@ -245,7 +248,9 @@ class SNACStreamDecoder(StreamDecoder):
         if frames:
             counts = self.spec.codes_per_level
             self.last = [level[:, -n:] for level, n in zip(levels, counts, strict=True)]
-        return _run(self.stages, self.quantizer.embed([level[0].to(self.like.device) for level in levels]))
+        with exact_float32(self.like.device):
+            rows = self.quantizer.embed([level[0].to(self.like.device) for level in levels])
+            return _run(self.stages, rows)
 
     def _emit(self, rows: Tensor) -> Tensor:
         self.given_samples += len(rows)
