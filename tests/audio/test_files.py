@@ -106,6 +106,14 @@ def test_blocks_make_up_the_whole(
     assert len(pieces) == 1 or pieces[-1].waveform.size > repeated
 
 
+def test_the_last_block_is_never_only_a_repetition(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav", _sweep(1.0, 8000), 8000)
+    for overlap_s, count in ((0.0, 4), (0.125, 7), (0.2, 16)):
+        pieces = list(blocks(path, 0.25, overlap_s))
+        assert [p.waveform.size for p in pieces] == [2000] * count, overlap_s
+    assert [p.waveform.size for p in blocks(path, 3.0, 2.0)] == [8000]
+
+
 def test_channels_become_their_mean_and_rates_change(tmp_path: Path) -> None:
     left, right = _sweep(0.5, 22050), np.roll(_sweep(0.5, 22050), 100)
     path = write_audio(tmp_path / "s.wav", np.stack([left, right]), 22050)

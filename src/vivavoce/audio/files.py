@@ -159,15 +159,14 @@ def blocks(
         if overlap_s < 0 or size < 1 or hop < 1:
             raise AudioError(f"block_s={block_s}, overlap_s={overlap_s}; wanted 0 <= overlap_s < block_s.")
         stream = StreamResampler(recording.sample_rate, rate)
-        held, begin, fresh = np.zeros(0, dtype=np.float32), 0, 0
+        held, begin = np.zeros(0, dtype=np.float32), 0
         for piece in _resampled(recording, stream):
             held = np.concatenate([held, piece])
-            fresh += piece.size
             while held.size >= size:
                 yield Block(held[:size].copy(), begin / rate, rate)
                 held, begin = held[hop:], begin + hop
-                fresh = held.size - (size - hop)
-        if fresh > 0 and held.size:
+        repeated = size - hop if begin else 0
+        if held.size > repeated:
             yield Block(held, begin / rate, rate)
 
 

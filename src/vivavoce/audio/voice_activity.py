@@ -154,7 +154,7 @@ class Detector(ABC):
     def _advance(self, score: float) -> list[SpeechEvent]:
         now, self._num_frames = self._num_frames, self._num_frames + 1
         if score >= (self.off if self._in_run else self.on):
-            if not self._in_run and not self._speaking:
+            if not self._in_run:
                 self._run_start = now
             self._in_run, self._run_end = True, now + 1
             return self._confirm()
@@ -217,7 +217,7 @@ class EnergyDetector(Detector):
         self._minima: deque[tuple[int, float]] = deque([made_up])
 
     def score(self, frames: np.ndarray) -> Iterable[float]:
-        """Return dB above the noise floor; far below ``off`` where the level is under ``quietest_db``."""
+        """Return dB above the noise floor."""
         centred = frames - frames.mean(axis=1, keepdims=True)
         levels = 10.0 * np.log10((centred.astype(np.float64) ** 2).mean(axis=1) + 1e-10)
         for level in levels.tolist():
@@ -228,7 +228,7 @@ class EnergyDetector(Detector):
                 self._minima.popleft()
             self._time += 1
             floor = min(max(self._minima[0][1], self._quietest - self.on), self._loudest)
-            yield level - floor if level > self._quietest else -100.0
+            yield level - floor
 
 
 class SileroDetector(Detector):
