@@ -89,6 +89,13 @@ def test_silence_and_hiss_are_not_speech(rng: np.random.Generator, level: float)
     assert speech_segments(wave[:0], 16000) == []
 
 
+def test_rustling_below_the_quietest_level_is_not_speech(rng: np.random.Generator) -> None:
+    rustle = (3e-4 * rng.standard_normal(16000)).astype(np.float32)  # -70 dB after digital silence
+    silence = np.zeros(4 * 16000, dtype=np.float32)
+    assert speech_segments(np.concatenate([silence, rustle, silence]), 16000) == []
+    assert len(speech_segments(np.concatenate([silence, 10 * rustle, silence]), 16000)) == 1
+
+
 def test_an_end_is_noticed_after_the_pause_and_no_later(speech: Speech) -> None:
     rate = speech.sample_rate
     detector = EnergyDetector(rate, SegmentRules(min_silence_s=0.3, padding_s=0.0))
