@@ -107,7 +107,7 @@ def test_prompts_have_the_trained_form(monkeypatch):
     assert typed == "<|user|> <|heard|> what is one plus two <|assistant|>" and count == 0
     spoken, count, made = prompt([tiny.user(tiny.clip(0.5))])
     assert spoken == "<|user|> <|heard|>"
-    assert count == assistant.processor.num_embeddings(made["feature_lengths"])[0] == 7
+    assert count == assistant.processor.clip_reader.num_embeddings(made["feature_lengths"])[0] == 7
     history = [
         tiny.user({**tiny.clip(0.5), "transcript": "one plus two"}),
         {"role": "assistant", "content": "3"},

@@ -106,7 +106,7 @@ def test_text_with_placeholders_written_out():
     assert all(torch.equal(inputs[k], wanted[k]) for k in wanted)
     with pytest.raises(ConfigError, match="2 clips for 1"):
         processor(text=texts[0], audio=clips, sampling_rate=16_000)
-    with pytest.raises(ConfigError, match="more <|audio|> than the 1 clips".replace("|", r"\|")):
+    with pytest.raises(ConfigError, match="1 clips for 2"):
         processor(text=texts, audio=clips[0], sampling_rate=16_000)
     with pytest.raises(ModelError, match="hears no embeddings"):
         tiny.tokens_to_text().processor(text="x", audio=clips[0], sampling_rate=16_000)

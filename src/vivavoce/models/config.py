@@ -14,6 +14,28 @@ from vivavoce.models.records import read_record, write_record
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters that are added to a part; their scale is ``alpha / rank``.
+
+    Attributes:
+        rank: Width of the adapters.
+        targets: Endings of the names of the linear layers that get one.
+        dropout: In training.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets:
+            raise ConfigError(
+                f"rank is {self.rank} and targets are {list(self.targets)}; wanted rank 1 or more and a target"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoAudio:
     """The model has no audio on this side."""
 
@@ -45,7 +67,15 @@ class EmbeddingsIn:
         encoder: ``{"type": name in ENCODERS, ...fields of its config}``.
         connector: ``{"type": name in CONNECTORS, ...fields of its config}``.
         audio_token_id: The placeholder; one per embedding.
-        features: Arguments of ``audio.features.LogMel``.
+        features: Arguments of ``audio.features.LogMel``, for encoders that take log-mel features.
+        shortest_samples: Shorter clips are padded with silence to this, at 16 kHz.
+        reference_padding: Batches behave as in the reference implementation, where padding leaks into what it
+            stands beside; by default each clip of a batch gives what it gives alone.
+        text_apart: Text before and after a clip is tokenized as if each piece stood alone, as Ultravox and
+            SALMONN do; it matters for tokenizers that mark the beginning of a text.
+        clip_before, clip_after: Text around each clip, such as ``<Speech>`` and ``</Speech>``. Words that
+            follow get a space before them.
+        prompts: Task -> instruction that was trained for it, with ``{}`` where a question goes.
         transcript_first: The model writes what it heard before it answers.
         gate: "ctc": the transcript counts as understood only if the encoder's own greedy CTC reading is the
             same. "joint": language model and CTC head choose the transcript together, and it counts if neither
@@ -62,6 +92,12 @@ class EmbeddingsIn:
     connector: dict[str, Any]
     audio_token_id: int
     features: dict[str, Any] = field(default_factory=dict)
+    shortest_samples: int = 800
+    reference_padding: bool = False
+    text_apart: bool = False
+    clip_before: str = ""
+    clip_after: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)
     transcript_first: bool = False
     gate: Literal["ctc", "joint"] | None = None
     gate_floor: float = -1.0
@@ -78,6 +114,8 @@ class EmbeddingsIn:
         ]
         if self.audio_token_id < 0:
             faults.append(f"audio_token_id is {self.audio_token_id}, wanted 0 or more")
+        if self.shortest_samples < 1:
+            faults.append(f"shortest_samples is {self.shortest_samples}, wanted 1 or more")
         if self.gate and not self.transcript_first:
             faults.append("gate needs transcript_first: true, as it compares two transcripts")
         if faults:
@@ -120,6 +158,8 @@ class TokensOut:
 
 AudioIn: TypeAlias = NoAudio | TokensIn | EmbeddingsIn
 AudioOut: TypeAlias = NoAudio | TokensOut
+
+ADAPTED_PARTS = ("language_model", "audio_encoder")
 
 _AUDIO_IN = {"none": NoAudio, "tokens": TokensIn, "embeddings": EmbeddingsIn}
 _AUDIO_OUT = {"none": NoAudio, "tokens": TokensOut}
@@ -164,6 +204,9 @@ class SpeechLMConfig(PreTrainedConfig):
         audio_out: ``{"type": "none" | "tokens", ...}``, see ``TokensOut``.
         text_model_ref: Hub id or folder (relative to this model's folder) of the text model's weights, when
             they are not stored here.
+        lora: Adapters of ``language_model`` and ``audio_encoder``: ``{part: {rank, alpha, targets, dropout}}``.
+        fingerprints: Part -> ``weights.fingerprint`` of frozen weights that are stored by reference; loading
+            other weights is an error.
         text_form: "spoken": typed text is spelled out as spoken words before the model reads it.
         refusal_text: Answer to what was not understood.
         sampling: Default fields of ``inference.sampling.SamplingOptions``.
@@ -183,6 +226,8 @@ class SpeechLMConfig(PreTrainedConfig):
         audio_in: AudioIn | dict[str, Any] | None = None,
         audio_out: AudioOut | dict[str, Any] | None = None,
         text_model_ref: str | None = None,
+        lora: dict[str, Lora | dict[str, Any]] | None = None,
+        fingerprints: dict[str, str] | None = None,
         text_form: str = "plain",
         refusal_text: str = "Sorry, I did not understand.",
         sampling: dict[str, Any] | None = None,
@@ -196,10 +241,15 @@ class SpeechLMConfig(PreTrainedConfig):
             self.audio_in, self.audio_out = read_sides(audio_in, audio_out)
         except ConfigError as error:
             faults.append(str(error).rstrip("."))
+        try:
+            self.lora = _read_lora(lora or {})
+        except ConfigError as error:
+            faults.append(str(error).rstrip("."))
         if faults:
             raise ConfigError("; ".join(faults) + ".")
         self.text_config = _read_text_config(text_config)
         self.text_model_ref, self.text_form = text_model_ref, text_form
+        self.fingerprints = dict(fingerprints or {})
         self.refusal_text, self.sampling, self.description = refusal_text, dict(sampling or {}), description
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))
         super().__init__(**kwargs)
@@ -220,9 +270,16 @@ class SpeechLMConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         output = super().to_dict()
         output["text_config"] = self.text_config.to_diff_dict()
-        for name in ("audio_in", "audio_out"):
+        for name in ("audio_in", "audio_out", "lora"):
             output[name] = write_record(getattr(self, name))
         return output
+
+
+def _read_lora(records: dict[str, Lora | dict[str, Any]]) -> dict[str, Lora]:
+    unknown = sorted(set(records) - set(ADAPTED_PARTS))
+    if unknown:
+        raise ConfigError(f"lora names {', '.join(unknown)}; wanted {' or '.join(ADAPTED_PARTS)}.")
+    return {part: read_record(Lora, record, f"lora.{part}") for part, record in records.items()}
 
 
 def _read_text_config(value: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:

@@ -22,7 +22,10 @@ def places_audio(template: str | None, audio_token: str | None) -> bool:
 
 
 def plain_messages(
-    messages: Sequence[Message], spoken: Callable[[str], str] | None = None, transcripts: bool = False
+    messages: Sequence[Message],
+    spoken: Callable[[str], str] | None = None,
+    transcripts: bool = False,
+    around: tuple[str, str] = ("", ""),
 ) -> list[dict[str, Any]]:
     """Messages checked and in one form: strings, or lists of text and audio parts.
 
@@ -30,6 +33,7 @@ def plain_messages(
         messages: transformers / OpenAI shape; not changed.
         spoken: Applied to every text.
         transcripts: Write the ``transcript`` of an audio part as text after it.
+        around: Text before and after each audio part; words that follow get a space before them.
 
     Raises:
         ConfigError: Malformed messages.
@@ -43,9 +47,10 @@ def plain_messages(
         parts: list[dict[str, Any]] = []
         for part in message_parts(i, _input_audio(message)):
             if isinstance(part, str):
-                parts.append({"type": "text", "text": spoken(part) if spoken else part})
+                gap = " " if around[1] and parts and part and not part[0].isspace() else ""
+                parts.append({"type": "text", "text": spoken(part) if spoken else gap + part})
                 continue
-            parts.append({**part, "type": "audio"})
+            parts += _between({**part, "type": "audio"}, around)
             said = part.get("transcript")
             if transcripts and said:
                 parts.append({"type": "text", "text": spoken(said) if spoken else said})
@@ -55,6 +60,12 @@ def plain_messages(
         )
         plain.append({**message, "content": content})
     return plain
+
+
+def _between(part: dict[str, Any], around: tuple[str, str]) -> list[dict[str, Any]]:
+    """An audio part with the text that stands around it."""
+    before, after = ([{"type": "text", "text": text}] if text else [] for text in around)
+    return [*before, part, *after]
 
 
 def _input_audio(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
-from vivavoce.audio.features import LogMel
+from vivavoce.audio.features import WHISPER_SAMPLE_RATE
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.codecs.contract import Codec
-from vivavoce.models import CONNECTORS, ENCODERS
 from vivavoce.models.audio_parts import read_part
-from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, build_part, read_sides
+from vivavoce.models.clips import ClipReader
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, read_sides
 from vivavoce.models.conversation import (
     audio_parts,
     places_audio,
@@ -34,8 +33,6 @@ from vivavoce.models.records import write_record
 from vivavoce.tokens.chat import render_chat
 from vivavoce.tokens.phones import spoken_form
 from vivavoce.tokens.record import AudioVocabulary
-
-SHORTEST_SAMPLES = 800  # clips are padded with silence to 50 ms at 16 kHz, the least an encoder is given
 
 
 @dataclass
@@ -136,7 +133,7 @@ class SpeechProcessor(ProcessorMixin):
             ModelError: It does not hear.
         """
         if isinstance(self.ears, EmbeddingsIn):
-            return LogMel.sample_rate
+            return WHISPER_SAMPLE_RATE
         if isinstance(self.ears, TokensIn):
             return self.codec_in.spec.sample_rate
         raise ModelError("this model does not hear; give it text.")
@@ -178,27 +175,14 @@ class SpeechProcessor(ProcessorMixin):
 
     # audio
 
-    def features(self, waveforms: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Waveforms at ``sample_rate`` to ``input_features`` [N, M, T] and ``feature_lengths`` [N]."""
+    @property
+    def clip_reader(self) -> ClipReader:
+        """Makes inputs of the encoder from waveforms, for models that hear by embeddings."""
         assert isinstance(self.ears, EmbeddingsIn)
-        lengths = torch.tensor([max(len(w), SHORTEST_SAMPLES) for w in waveforms])
-        padded = torch.zeros(len(waveforms), int(lengths.max()))
-        for row, wave in zip(padded, waveforms, strict=True):
-            row[: len(wave)] = torch.from_numpy(np.ascontiguousarray(wave))
-        features, frames = LogMel(**self.ears.features)(padded, lengths)
-        return {"input_features": features, "feature_lengths": frames}
-
-    def num_embeddings(self, feature_lengths: Tensor) -> list[int]:
-        """Placeholders of clips of so many mel frames; the parts' own arithmetic, without their weights."""
-        assert isinstance(self.ears, EmbeddingsIn)
-        if "parts" not in self._shelf.items:
-            with torch.device("meta"):
-                encoder = build_part(ENCODERS, self.ears.encoder, "audio_in.encoder")
-                connector = build_part(CONNECTORS, self.ears.connector, "audio_in.connector")
-            self._shelf.items["parts"] = (encoder, connector)
-        encoder, connector = self._shelf.items["parts"]
-        counts: list[int] = connector.num_tokens(encoder.num_frames(feature_lengths)).tolist()
-        return counts
+        if "clips" not in self._shelf.items:
+            self._shelf.items["clips"] = ClipReader(self.ears)
+        reader: ClipReader = self._shelf.items["clips"]
+        return reader
 
     def audio_ids(self, waveform: np.ndarray) -> list[int]:
         """A waveform at ``sample_rate`` as sound tokens, start and end included."""
@@ -225,7 +209,10 @@ class SpeechProcessor(ProcessorMixin):
         """
         spoken = self.spoken if self.text_form == "spoken" else None
         first = isinstance(self.ears, EmbeddingsIn) and self.ears.transcript_first
-        plain = plain_messages(messages, spoken, transcripts=first)
+        around = (
+            (self.ears.clip_before, self.ears.clip_after) if isinstance(self.ears, EmbeddingsIn) else ("", "")
+        )
+        plain = plain_messages(messages, spoken, transcripts=first, around=around)
         clips = audio_parts(plain)
         if clips and not isinstance(self.ears, TokensIn | EmbeddingsIn):
             raise ModelError("this model does not hear; give it text instead of audio.")
@@ -234,8 +221,9 @@ class SpeechProcessor(ProcessorMixin):
         made: dict[str, Any] = {}
         entries: list[Any] = []
         if isinstance(self.ears, EmbeddingsIn) and waves:
-            made = self.features(waves)
-            entries = self.num_embeddings(made["feature_lengths"])
+            clips_in = self.clip_reader.read(waves)
+            made = {"input_features": clips_in.features, "feature_lengths": clips_in.lengths}
+            entries = clips_in.positions
         elif waves:
             entries = [self.audio_ids(w) for w in waves]
         template = self.template or self.tokenizer.chat_template
@@ -257,6 +245,7 @@ class SpeechProcessor(ProcessorMixin):
             add_generation_prompt=add_generation_prompt and not continue_last,
             continue_last=continue_last,
             template=self.template,
+            apart=isinstance(self.ears, EmbeddingsIn) and self.ears.text_apart,
         )
         made["input_ids"] = rendered.input_ids
         return made
@@ -314,7 +303,7 @@ class SpeechProcessor(ProcessorMixin):
         return_tensors: str | None = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
-        """Text that is written out already, with one placeholder token per clip.
+        """Text that is written out already, with one placeholder token per clip; nothing is put in front.
 
         Args:
             text: One text or several; special tokens in it are read as such.
@@ -335,27 +324,31 @@ class SpeechProcessor(ProcessorMixin):
                 "this model hears no embeddings; pass clips as audio parts to apply_chat_template."
             )
         parts = [{"type": "audio", "audio": clip, "sampling_rate": sampling_rate} for clip in clips]
-        made = self.features([read_part(p, self.sample_rate) for p in parts]) if parts else {}
-        counts = self.num_embeddings(made["feature_lengths"]) if parts else []
-        rows: list[dict[str, Any]] = []
-        at = 0
-        for one in texts:
-            ids = self.tokenizer(one)["input_ids"]
-            places = [i for i, token in enumerate(ids) if token == self.audio_token_id]
-            mine = slice(at, at + len(places))
-            if len(counts[mine]) != len(places):
-                raise ConfigError(
-                    f"the texts have more {self.audio_token} than the {len(counts)} clips given."
-                )
-            for place, count in zip(reversed(places), reversed(counts[mine]), strict=True):
-                ids[place : place + 1] = [self.audio_token_id] * count
-            rows.append({"input_ids": ids, **{k: v[mine] for k, v in made.items() if places}})
-            at += len(places)
-        if at != len(counts):
+        pieces = [one.split(self.audio_token) if self.audio_token else [one] for one in texts]
+        wanted = sum(map(len, pieces)) - len(pieces)
+        if wanted != len(clips):
             raise ConfigError(
-                f"{len(counts)} clips for {at} {self.audio_token} in the text; wanted one for each."
+                f"{len(clips)} clips for {wanted} {self.audio_token} in the text; wanted one for each, in order."
             )
+        heard = self.clip_reader.read([read_part(p, self.sample_rate) for p in parts]) if parts else None
+        rows: list[dict[str, Any]] = []
+        clip = chunk = 0
+        for first, *others in pieces:
+            row: dict[str, Any] = {"input_ids": self._text_ids(first)}
+            begin = chunk
+            for piece in others:
+                assert heard is not None
+                row["input_ids"] += [self.audio_token_id] * heard.positions[clip] + self._text_ids(piece)
+                clip, chunk = clip + 1, chunk + heard.chunks[clip]
+            if heard is not None and chunk > begin:
+                row["input_features"] = heard.features[begin:chunk]
+                row["feature_lengths"] = heard.lengths[begin:chunk]
+            rows.append(row)
         return BatchFeature(self.collate(rows), tensor_type=return_tensors)
+
+    def _text_ids(self, text: str) -> list[int]:
+        """Tokens of a piece of written-out text; what a template writes at the beginning is in it already."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Pad conversations on the left and put their clips one after the other."""

@@ -6,7 +6,6 @@ Letters: B batch, L positions, N audio clips, M mel bins, T feature frames, F en
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from vivavoce.base.errors import CheckpointError, ModelError
 from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
+from vivavoce.models.hearing import HeardAudio, group_by_length, join_heard
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
 
 # before 5.23 the pipeline asks for librosa where a model takes audio; the processor here reads audio itself
@@ -34,23 +34,6 @@ _ASKS_FOR_LIBROSA = parse(transformers.__version__) < parse("5.23") and find_spe
 _INPUT_MODALITIES = ("text",) if _ASKS_FOR_LIBROSA else ("text", "audio")
 
 AUDIO_INPUTS = ("input_features", "feature_lengths", "audio_batch_index")
-
-
-@dataclass
-class HeardAudio:
-    """What the ears made of N clips.
-
-    Attributes:
-        states: float [N, F, D_audio], the encoder's output.
-        frames: int64 [N], true encoder frames.
-        embeddings: float [N, F', D], the connector's output.
-        counts: int64 [N], true embeddings, which is also the number of placeholders of each clip.
-    """
-
-    states: Tensor
-    frames: Tensor
-    embeddings: Tensor
-    counts: Tensor
 
 
 class SpeechLM(PreTrainedModel, GenerationMixin):
@@ -76,6 +59,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    hear_at_once = 8  # chunks that go through the encoder together
 
     def __init__(
         self,
@@ -90,6 +74,8 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         ears = config.audio_in if isinstance(config.audio_in, EmbeddingsIn) else None
         self.audio_encoder: Any = build_part(ENCODERS, ears.encoder, "audio_in.encoder") if ears else None
         self.connector: Any = build_part(CONNECTORS, ears.connector, "audio_in.connector") if ears else None
+        for part in (self.audio_encoder, self.connector) if ears else ():
+            part.reference_padding = ears.reference_padding  # type: ignore[union-attr]
         mouth = config.audio_out if isinstance(config.audio_out, TokensOut) else None
         record = mouth.voice if mouth else None
         self.voice: Any = build_part(VOICES, record, "audio_out.voice") if record else None
@@ -134,11 +120,13 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
     # ears
 
     def hear(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> HeardAudio:
-        """Run encoder and connector.
+        """Run encoder and connector, chunks of like length together, so that little of a batch is padding.
+
+        Memory grows with one group of chunks and not with the number of chunks, but for the embeddings.
 
         Args:
-            input_features: float [N, M, T].
-            feature_lengths: True frames of each clip, int64 [N]; None means T for all.
+            input_features: float [N, M, T] log-mel features, or [N, S] waveforms, as the encoder takes.
+            feature_lengths: True frames or samples of each chunk, int64 [N]; None means all of them.
 
         Raises:
             ModelError: The model does not hear by embeddings.
@@ -148,11 +136,21 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
                 f'audio features were given to a model whose audio_in is "{self.config.audio_in.type}"; '
                 'only audio_in "embeddings" takes them.'
             )
-        encoder_dtype = next(self.audio_encoder.parameters()).dtype
-        features = input_features.to(self.device, encoder_dtype)
+        features = input_features.to(self.device, torch.float32)
         if feature_lengths is None:
             feature_lengths = torch.full((len(features),), features.shape[-1])
-        states, frames = self.audio_encoder(features, feature_lengths.to(self.device))
+        lengths = feature_lengths.to(self.device)
+        if len(features) == 1 or getattr(self.audio_encoder, "reference_padding", False):
+            return self._hear_together(features, lengths)
+        groups = group_by_length(feature_lengths.tolist(), self.hear_at_once)
+        heard = [
+            self._hear_together(features[group][..., : int(lengths[group].max())], lengths[group])
+            for group in groups
+        ]
+        return join_heard(heard, [i for group in groups for i in group])
+
+    def _hear_together(self, features: Tensor, lengths: Tensor) -> HeardAudio:
+        states, frames = self.audio_encoder(features, lengths)
         embeddings, counts = self.connector(states, frames)
         if getattr(getattr(self.connector, "config", None), "ctc_words", False):
             table, blank = self.get_input_embeddings().weight, self.audio_encoder.config.blank_id

@@ -81,6 +81,7 @@ def render_chat(
     template: str | None = None,
     tools: Sequence[Any] | None = None,
     template_options: Mapping[str, Any] | None = None,
+    apart: bool = False,
 ) -> Rendered:
     """Render a conversation with the tokenizer's chat template.
 
@@ -104,6 +105,7 @@ def render_chat(
         template: None for the tokenizer's own, "plain" for tokenizers that have none, or Jinja source.
         tools: For templates that describe tools.
         template_options: Further variables of the template, such as ``{"enable_thinking": False}``.
+        apart: Tokenize text after a clip as if a new text began there, for models that were trained so.
 
     Raises:
         ConfigError: malformed messages, unknown part types, text where audio belongs, or audio entries that
@@ -153,6 +155,7 @@ def render_chat(
         base=1.0 if loss_on == "everything" else 0.0,
         refused=refused,
         vocabulary=vocabulary,
+        apart=apart,
     )
     rendered, at = Rendered(), 0
     for slot, entry in zip(slots, entries, strict=True):

@@ -77,6 +77,7 @@ class Pieces:
         base: Weight of all other characters.
         refused: Ids that text must not become, in sets.
         vocabulary: Whose end of audio stands before text that follows audio.
+        apart: Tokenize each piece as if it were a whole text.
     """
 
     def __init__(
@@ -89,11 +90,13 @@ class Pieces:
         base: float,
         refused: Sequence[frozenset[int]],
         vocabulary: AudioVocabulary | None,
+        apart: bool = False,
     ) -> None:
         self.tokenizer, self.text, self.contents, self.learned = tokenizer, text, contents, learned
         self.base, self.refused = base, refused
         first = [vocabulary.end_token] if vocabulary else []
-        self.anchor = next((t for t in (*first, *tokenizer.all_special_tokens) if self._holds(t)), "")
+        anchors = () if apart else (*first, *tokenizer.all_special_tokens)
+        self.anchor = next((t for t in anchors if self._holds(t)), "")
 
     def _holds(self, token: str) -> bool:
         """Whether ``token`` stays one token before text, and takes no spaces of that text with it."""

@@ -60,8 +60,11 @@ class LlamaNorm(nn.Module):
 class StackProjector(nn.Module):
     """Encoder states [B, F, D] -> embeddings [B, ceil(F / stack), D_text].
 
-    Frames past an item's end are zeroed first, so a batch gives each item what it gets alone.
+    Frames past an item's end are zeroed first, so a batch gives each item what it gets alone; with
+    ``reference_padding`` they are taken as they come, as Ultravox does.
     """
+
+    reference_padding = False
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
@@ -105,13 +108,17 @@ class StackProjector(nn.Module):
 
     def num_tokens(self, frames: Tensor) -> Tensor:
         """Embeddings of each item, int64 [B]."""
+        frames = frames.amax(-1) if frames.dim() == 2 else frames
         return -(-frames // self.config.stack_factor)
 
     def forward(self, states: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """states [B, F, D], frames int64 [B] -> (embeddings [B, F', D_text], counts int64 [B])."""
         b, f, d = states.shape
-        real = torch.arange(f, device=frames.device)[None] < frames[:, None]
-        x = F.pad(states * real[..., None].to(states.dtype), (0, 0, 0, -f % self.config.stack_factor))
+        frames = frames.amax(-1) if frames.dim() == 2 else frames
+        if not self.reference_padding:
+            real = torch.arange(f, device=frames.device)[None] < frames[:, None]
+            states = states.masked_fill(~real[..., None], 0)
+        x = F.pad(states, (0, 0, 0, -f % self.config.stack_factor))
         x = self.linear_1(self.ln_pre(x.reshape(b, -1, d * self.config.stack_factor)))
         if self.config.activation == "swiglu":
             value, gate = x.chunk(2, dim=-1)

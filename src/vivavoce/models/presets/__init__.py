@@ -1,7 +1,7 @@
 """Published models as configs of the one model class.
 
-A preset looks at a plain causal LM whose tokenizer has audio tokens (theirs or ours) and says how it hears
-and speaks.
+A ``TokenPreset`` looks at a plain causal LM whose tokenizer has audio tokens (theirs or ours) and says how it
+hears and speaks; an ``EarsPreset`` reads and writes a published form of encoder and connector.
 """
 
 from vivavoce.base.registry import Registry

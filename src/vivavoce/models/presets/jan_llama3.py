@@ -12,7 +12,7 @@ from __future__ import annotations
 from transformers import LlamaConfig, PreTrainedConfig
 
 from vivavoce.models.config import SpeechLMConfig, TokensIn
-from vivavoce.models.presets.preset import Preset, check_rows
+from vivavoce.models.presets.preset import TokenPreset, check_rows
 from vivavoce.tokens.record import AudioVocabulary
 
 LLAMA3_TEXT_TOKENS = 128_256
@@ -22,7 +22,7 @@ SOUND_TOKENS = 1026  # start, end and the 1,024 codes that both codebooks share
 TRANSCRIBE_PROMPT = "Transcribe the following audio clip: "
 
 
-class JanLlama3(Preset):
+class JanLlama3(TokenPreset):
     """Sound tokens in (EnCodec 24 kHz, 1.5 kbit/s, interleaved), text out."""
 
     name = "jan_llama3"

@@ -11,14 +11,14 @@ from __future__ import annotations
 from transformers import LlamaConfig, PreTrainedConfig
 
 from vivavoce.models.config import SpeechLMConfig, TokensOut
-from vivavoce.models.presets.preset import Preset, check_rows
+from vivavoce.models.presets.preset import TokenPreset, check_rows
 from vivavoce.tokens.record import AudioVocabulary
 
 SPEAKERS = ("tara", "leah", "jess", "leo", "dan", "mia", "zac", "zoe")
 SAMPLING = {"temperature": 0.6, "top_p": 0.8, "repetition_penalty": 1.1, "max_new_tokens": 2048}
 
 
-class Orpheus(Preset):
+class Orpheus(TokenPreset):
     """Text in, audio tokens out (SNAC 24 kHz, 7 slots), prompt ``voice: text``."""
 
     name = "orpheus"

@@ -1,0 +1,74 @@
+"""What the ears made of clips, and how clips are grouped so that little of a batch is padding.
+
+Letters: N chunks of clips, F encoder frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class HeardAudio:
+    """What the ears made of N clips, or of chunks of clips.
+
+    Attributes:
+        states: float [N, F, D_audio], the encoder's output.
+        frames: int64 [N], true encoder frames, or [N, K] for K streams.
+        embeddings: float [N, F', D], the connector's output.
+        counts: int64 [N], true embeddings, which is also the number of placeholders of each clip.
+    """
+
+    states: Tensor
+    frames: Tensor
+    embeddings: Tensor
+    counts: Tensor
+
+
+def group_by_length(lengths: Sequence[int], at_once: int, waste: float = 0.15) -> list[list[int]]:
+    """Put items of like length together.
+
+    Args:
+        lengths: Of the items, in frames or samples.
+        at_once: Most items in a group.
+        waste: Most padding in a group, as a share of it.
+
+    Returns:
+        Indices, longest items first.
+    """
+    groups: list[list[int]] = []
+    room = 0.0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if (
+            not groups
+            or len(groups[-1]) == at_once
+            or room + longest - lengths[i] > waste * longest * (len(groups[-1]) + 1)
+        ):
+            groups.append([i])
+            room = 0.0
+        else:
+            groups[-1].append(i)
+            room += longest - lengths[i]
+    return groups
+
+
+def join_heard(parts: list[HeardAudio], order: list[int]) -> HeardAudio:
+    """Put groups of clips back into one batch, in the clips' own order."""
+    back = torch.tensor(order, device=parts[0].counts.device).argsort()
+
+    def padded(tensors: list[Tensor]) -> Tensor:
+        size = max(t.shape[1] for t in tensors)
+        return torch.cat([F.pad(t, (0, 0, 0, size - t.shape[1])) for t in tensors])[back]
+
+    return HeardAudio(
+        padded([p.states for p in parts]),
+        torch.cat([p.frames for p in parts])[back],
+        padded([p.embeddings for p in parts]),
+        torch.cat([p.counts for p in parts])[back],
+    )
