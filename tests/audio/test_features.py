@@ -54,6 +54,25 @@ def test_log_mel_equals_the_extractor(num_mels: int, ending: str, samples: int) 
     torch.testing.assert_close(features[0], expected[:, : features.shape[-1]], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("samples", [32000, 31999, 31850, 31801, 31800, 20001, 160, 7])
+def test_whole_windows_are_all_that_the_extractor_gives(samples: int) -> None:
+    """Frames past the clip's end too, those that see its last samples among them."""
+    from transformers import WhisperFeatureExtractor
+
+    clip = _clip(samples)[::-1].copy()  # loud to the last sample
+    extractor = WhisperFeatureExtractor(chunk_length=2)
+    expected = extractor(clip, sampling_rate=16000, return_tensors="pt")["input_features"]
+    features, frames = LogMel(ending="hop", multiple=200)(torch.from_numpy(clip)[None])
+    assert frames.tolist() == [200]
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ending", "multiple"), [("hop", 0), ("silence", 3000), ("reflect", 2)])
+def test_whole_windows_need_the_ending_hop(ending: str, multiple: int) -> None:
+    with pytest.raises(ConfigError, match="multiple"):
+        LogMel(ending=ending, multiple=multiple)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("ending", list(EXTRACTOR_CALLS))
 @given(lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=4), filler=st.sampled_from([0.0, 9.0]))
 def test_batch_equals_alone(ending: str, lengths: list[int], filler: float) -> None:

@@ -50,9 +50,12 @@ class LogMel(nn.Module):
         num_mels: Mel bins, 80 (Whisper up to large-v2) or 128 (large-v3); any positive count works.
         ending: What the frames at a clip's end see, see above.
         pad_value: Value of the frames past an item's own, after scaling. 0 is what published collators use.
+        multiple: With ``"hop"``, the zeros go up to a whole multiple of this many hops, and all those frames
+            are returned. 3000 gives, frame for frame, what the extractor's default gives: whole 30 s windows.
 
     Raises:
-        ConfigError: ``num_mels`` below 1 or an unknown ``ending``.
+        ConfigError: ``num_mels`` or ``multiple`` below 1, an unknown ``ending``, or ``multiple`` with another
+            ending than "hop".
 
     Source: transformers ``WhisperFeatureExtractor``; here batched with true lengths and differentiable. Clips
     of 200 samples and fewer, which the reference cannot mirror, are mirrored repeatedly.
@@ -61,7 +64,9 @@ class LogMel(nn.Module):
     sample_rate = WHISPER_SAMPLE_RATE
     hop_samples = WHISPER_HOP
 
-    def __init__(self, num_mels: int = 80, ending: Ending = "reflect", pad_value: float = 0.0) -> None:
+    def __init__(
+        self, num_mels: int = 80, ending: Ending = "reflect", pad_value: float = 0.0, multiple: int = 1
+    ) -> None:
         super().__init__()
         if num_mels < 1:
             raise ConfigError(
@@ -69,16 +74,22 @@ class LogMel(nn.Module):
             )
         if ending not in get_args(Ending):
             raise ConfigError(f"ending is {ending!r}; wanted one of {', '.join(get_args(Ending))}.")
-        self.num_mels, self.ending, self.pad_value = num_mels, ending, pad_value
+        if multiple < 1 or (multiple > 1 and ending != "hop"):
+            raise ConfigError(
+                f'multiple is {multiple} with ending={ending!r}; wanted 1, or more with ending="hop".'
+            )
+        self.num_mels, self.ending, self.pad_value, self.multiple = num_mels, ending, pad_value, multiple
 
     def extra_repr(self) -> str:
-        return f"num_mels={self.num_mels}, ending={self.ending!r}, pad_value={self.pad_value}"
+        multiple = f", multiple={self.multiple}" if self.multiple > 1 else ""
+        return f"num_mels={self.num_mels}, ending={self.ending!r}, pad_value={self.pad_value}{multiple}"
 
     def num_frames(self, lengths: Tensor) -> Tensor:
         """Count the frames that ``forward`` gives for clips of ``lengths`` samples, int64 ``[B]``."""
         if self.ending == "reflect":
             return torch.div(lengths, WHISPER_HOP, rounding_mode="floor")
-        return torch.div(lengths + WHISPER_HOP - 1, WHISPER_HOP, rounding_mode="floor")
+        unit = WHISPER_HOP * self.multiple
+        return torch.div(lengths + unit - 1, unit, rounding_mode="floor") * self.multiple
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Turn waveforms into log-mel features.
@@ -99,7 +110,8 @@ class LogMel(nn.Module):
         frames = self.num_frames(lengths)
         total = int(frames.max()) if frames.numel() else 0
         with torch.autocast(waveform.device.type, enabled=False):
-            padded = _centred(waveform.float(), lengths, self.ending)
+            ends = lengths if self.ending == "reflect" else frames * WHISPER_HOP
+            padded = _centred(waveform.float(), lengths, ends, mirror=self.ending != "silence")
             window, filters = _whisper_constants(self.num_mels, str(waveform.device))
             spectrum = torch.stft(
                 padded, WHISPER_FFT, WHISPER_HOP, window=window, center=False, return_complex=True
@@ -246,10 +258,12 @@ def _checked(waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     return waveform, lengths
 
 
-def _centred(waveform: Tensor, lengths: Tensor, ending: Ending) -> Tensor:
-    """Put half a window before and after each item's own end: ``[B, S'] -> [B, S' + 400]``, zeros past it."""
+def _centred(waveform: Tensor, lengths: Tensor, ends: Tensor, mirror: bool) -> Tensor:
+    """Put half a window before and after each item's own end: ``[B, S'] -> [B, S' + 400]``, zeros past it.
+
+    Items have ``lengths`` samples, then zeros up to ``ends``, from where they are mirrored if ``mirror``.
+    """
     batch, half = waveform.shape[0], WHISPER_FFT // 2
-    ends = lengths if ending == "reflect" else -(-lengths // WHISPER_HOP) * WHISPER_HOP
     # Two spare hops: "silence" counts frames that only just touch the clip.
     room = int(ends.max()) + 2 * WHISPER_HOP if batch else 0
     inside = torch.arange(waveform.shape[1], device=waveform.device) < lengths[:, None]
@@ -257,7 +271,7 @@ def _centred(waveform: Tensor, lengths: Tensor, ending: Ending) -> Tensor:
     side = torch.arange(half, device=waveform.device)
     head = body.gather(1, _mirrored((side - half).expand(batch, half), ends))
     padded = F.pad(torch.cat([head, body], dim=1), (0, half))
-    if ending == "silence":
+    if not mirror:
         return padded
     outside = ends[:, None] + side
     tail = body.gather(1, _mirrored(outside, ends))
