@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 
 from vivavoce.audio.files import write_audio
 from vivavoce.audio.synthesis import synthesize
+from vivavoce.base.records import write_record
 from vivavoce.codecs.nano import NanoCodec
 from vivavoce.models.config import SpeechLMConfig
 from vivavoce.models.processor import SpeechProcessor
-from vivavoce.models.records import write_record
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.tokens.phones import PHONES

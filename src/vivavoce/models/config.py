@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from transformers import AutoConfig, PreTrainedConfig
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.models.records import read_record, write_record
+from vivavoce.base.records import read_record, write_record
 
 
 @dataclass(frozen=True, kw_only=True)

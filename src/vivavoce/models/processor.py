@@ -18,6 +18,7 @@ from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from vivavoce.audio.features import WHISPER_SAMPLE_RATE
 from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.base.records import write_record
 from vivavoce.codecs.contract import Codec
 from vivavoce.models.audio_parts import read_part
 from vivavoce.models.clips import ClipReader
@@ -29,7 +30,6 @@ from vivavoce.models.conversation import (
     render_with_placeholders,
     turn_end_ids,
 )
-from vivavoce.models.records import write_record
 from vivavoce.tokens.chat import render_chat
 from vivavoce.tokens.phones import spoken_form
 from vivavoce.tokens.record import AudioVocabulary

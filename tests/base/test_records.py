@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.models.records import read_record, write_record
+from vivavoce.base.records import read_record, write_record
 
 
 @dataclass(frozen=True)
