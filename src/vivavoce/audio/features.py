@@ -306,22 +306,21 @@ def _kaldi_constants(
     device: str,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    phase = 2 * np.pi * np.arange(size) / (size - 1)
-    hann = 0.5 - 0.5 * np.cos(phase)
-    shapes = {
-        "povey": hann**0.85,
-        "hanning": hann,
-        "hamming": 0.54 - 0.46 * np.cos(phase),
-        "rectangular": np.ones(size),
-    }
-    low, top = 1127.0 * np.log(1.0 + np.array([low_hz, top_hz]) / 700.0)
-    edges = np.linspace(low, top, num_mels + 2)
-    bins = 1127.0 * np.log(1.0 + np.arange(fft_size // 2) * (sample_rate / fft_size) / 700.0)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    filters = np.maximum(0.0, np.minimum(rising, falling))
-    with torch.inference_mode(False):
-        return (
-            torch.tensor(shapes[window], device=device, dtype=dtype),
-            torch.tensor(filters, device=device, dtype=dtype),
-        )
+    # Rounded as torchaudio rounds them, else quiet bands differ by some 1e-4: the window in the waveform's type,
+    # the filters in float32 whatever the type.
+    with torch.inference_mode(False), torch.device("cpu"):
+        hann = torch.hann_window(size, periodic=False, dtype=dtype)
+        shapes = {
+            "povey": hann**0.85,
+            "hanning": hann,
+            "hamming": torch.hamming_window(size, periodic=False, dtype=dtype),
+            "rectangular": torch.ones(size, dtype=dtype),
+        }
+        low, top = (1127.0 * math.log(1.0 + hz / 700.0) for hz in (low_hz, top_hz))
+        step = (top - low) / (num_mels + 1)
+        band = torch.arange(num_mels, dtype=torch.float32)[:, None]
+        left, centre, right = (low + (band + k) * step for k in (0.0, 1.0, 2.0))
+        hertz = sample_rate / fft_size * torch.arange(fft_size // 2, dtype=torch.float32)
+        bins = 1127.0 * (1.0 + hertz / 700.0).log()
+        triangles = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))
+        return shapes[window].to(device), triangles.clamp(min=0.0).to(device, dtype)
