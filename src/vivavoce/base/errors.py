@@ -3,6 +3,7 @@
 VivavoceError
 ├── ConfigError        a setting is unknown, missing or out of range
 ├── AudioError         a recording cannot be read, written or used
+├── DataError          a file of conversations, or a row of it, cannot be used
 ├── CodecError         codes and codec do not fit together
 ├── LayoutError        a token sequence is not a legal flattening of codes
 ├── VocabularyError    a tokenizer lacks, or has wrongly, the audio tokens
@@ -25,6 +26,10 @@ class ConfigError(VivavoceError):
 
 class AudioError(VivavoceError):
     """A recording cannot be read, written or used."""
+
+
+class DataError(VivavoceError):
+    """A file of conversations, or a row of it, cannot be used."""
 
 
 class CodecError(VivavoceError):
