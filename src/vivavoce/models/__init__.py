@@ -17,7 +17,10 @@ ENCODERS = Registry(
 # forward(states [B, F, D], frames [B]) -> (embeddings [B, F', D_text], counts [B])
 CONNECTORS = Registry(
     "connector",
-    {"stack": "vivavoce.models.connectors.stack:StackProjector"},
+    {
+        "stack": "vivavoce.models.connectors.stack:StackProjector",
+        "transformer": "vivavoce.models.connectors.transformer:TransformerProjector",
+    },
     group="vivavoce.connectors",
 )
 
