@@ -24,6 +24,8 @@ CHATML = (
     "{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant\n{% endif %}"
 )
+# lets the answer run into what was asked
+JOINS = "{% for m in messages %}{{ m.content }}{{ '<|eot_id|>' if m.role != 'user' }}{% endfor %}"
 # tells the question otherwise once it is answered
 FORGETS = (
     "{% for m in messages %}{{ m.content }}{{ '<|eot_id|>' if m.role == 'user' and loop.last else '|' }}"
@@ -217,6 +219,8 @@ def test_what_cannot_be_learned_is_said(
 def test_templates_that_cannot_be_paired_are_refused() -> None:
     with pytest.raises(ModelError, match="question otherwise"):
         make(WEATHER, [6], template=FORGETS)
+    with pytest.raises(ModelError, match="answer otherwise"):
+        make(chat(clip("the sou"), answer="nd of music"), [6], template=JOINS)
     with pytest.raises(ModelError, match="places audio itself"):
         make(WEATHER, [6], template="{% for m in messages %}<|audio|>{{ m.content }}<|eot_id|>{% endfor %}")
 
