@@ -28,6 +28,7 @@ from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
 from vivavoce.models.hearing import HeardAudio, group_by_length, join_heard
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
+from vivavoce.models.prompt_ids import hide, without_placeholders
 
 # before 5.23 the pipeline asks for librosa where a model takes audio; the processor here reads audio itself
 _ASKS_FOR_LIBROSA = parse(transformers.__version__) < parse("5.23") and find_spec("librosa") is None
@@ -276,6 +277,16 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             **model_kwargs,
         )
         return input_ids, {**model_kwargs, **{k: v for k, v in audio.items() if v is not None}}
+
+    def _get_logits_processor(self, *args: Any, encoder_input_ids: Any = None, **kwargs: Any) -> Any:
+        """Keep placeholders and padding out of penalties, which look up prompt ids among the logits."""
+        parent: Any = super()
+        placeholder, vocabulary = self.config.audio_token_id, self.config.vocab_size
+        mask = (kwargs.get("model_kwargs") or {}).get("attention_mask")
+        if placeholder is not None and encoder_input_ids is not None and encoder_input_ids.dim() == 2:
+            encoder_input_ids = hide(encoder_input_ids, placeholder, vocabulary, mask)
+        made = parent._get_logits_processor(*args, encoder_input_ids=encoder_input_ids, **kwargs)
+        return made if placeholder is None else without_placeholders(made, placeholder, vocabulary, mask)
 
     # storage
 
