@@ -1,0 +1,18 @@
+"""Making data: builders, the pipelines that chain them, and the engines that run pipelines.
+
+The tables name what a pipeline's YAML may use. A builder or source is a class as `contract.py` describes.
+"""
+
+from vivavoce.base.registry import Registry
+
+BUILDERS = Registry("builder", {}, group="vivavoce.builders")
+
+SOURCES = Registry(
+    "source",
+    {
+        "text": "vivavoce.data.build.sources:TextSource",
+        "rows": "vivavoce.data.build.sources:RowsSource",
+        "recordings": "vivavoce.data.build.sources:RecordingsSource",
+    },
+    group="vivavoce.sources",
+)

@@ -1,0 +1,110 @@
+"""Run a pipeline from source to shards and manifest, on any engine, again and again if need be.
+
+The result is the same for the same pipeline and source: independent of the engine, the number of processes, and of how
+often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.data.build.blocks import Block, Workspace, plan_blocks
+from vivavoce.data.build.contract import Context
+from vivavoce.data.build.local import run_local
+from vivavoce.data.build.pipeline import Pipeline
+from vivavoce.data.manifest import Manifest, read_manifest, write_set
+
+ENGINES = ("local", "ray")
+
+
+@dataclass
+class Outcome:
+    """What a run made.
+
+    Attributes:
+        folder: With shards, manifest and quarantine.
+        manifest: Of the set.
+        made_now: Source rows of this run; others were there from earlier runs.
+        kinds: Why rows were put aside -> how many.
+    """
+
+    folder: Path
+    manifest: Manifest
+    made_now: int
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+def build(
+    pipeline: Pipeline,
+    out: Path,
+    context: Context | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    report: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> Outcome:
+    """Run a pipeline.
+
+    Args:
+        pipeline: What to make.
+        out: Folder for the set; made if absent. A finished set of the same pipeline is left as it is.
+        context: Services, cache and device; its seed is replaced by the pipeline's.
+        engine: "local" or "ray".
+        workers: Processes; default the cores, 0 for none.
+        report: Told (source rows done, source rows in all, numbers of the block).
+
+    Raises:
+        ConfigError: Unknown engine.
+        DataError: ``out`` holds another set, another run is writing there, or the disk is full.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine is {engine!r}, wanted one of {', '.join(map(repr, ENGINES))}.")
+    given = context or Context()
+    context = Context(pipeline.seed, given.root, given.cache, given.device, given.services)
+    source = pipeline.make_source(context)
+    key = pipeline.key(source.fingerprint())
+    finished = read_manifest(out) if (out / "manifest.json").is_file() else None
+    if finished is not None:
+        if finished.key != key:
+            raise DataError(f"{out} holds another set ({finished.name}, {finished.rows} rows); choose another folder.")
+        return Outcome(out, finished, 0, finished.put_aside)
+    total = min(len(source), pipeline.rows or len(source))
+    blocks = plan_blocks(total, pipeline.block_rows)
+    workspace = Workspace(out, key)
+    with workspace.open():
+        rest = [block for block in blocks if not workspace.done(block)]
+        done = total - sum(block.stop - block.start for block in rest)
+        if report:
+            report(done, total, {})
+
+        def tell(block: Block, counts: dict[str, Any]) -> None:
+            nonlocal done
+            done += block.stop - block.start
+            if report:
+                report(done, total, counts)
+
+        before = done
+        if engine == "ray":
+            from vivavoce.data.build.ray_engine import run_ray
+
+            run_ray(pipeline, context, workspace, rest, workers, tell)
+        elif rest:
+            run_local(pipeline, context, workspace, rest, _workers(workers, len(rest)), tell)
+        manifest = write_set(
+            out, workspace.rows(blocks), workspace.aside(blocks), pipeline=pipeline, key=key, source_rows=total
+        )
+        shutil.rmtree(workspace.folder)
+    return Outcome(out, manifest, done - before, manifest.put_aside)
+
+
+def _workers(wanted: int | None, num_blocks: int) -> int:
+    if wanted is not None and wanted < 0:
+        raise ConfigError(f"workers is {wanted}, wanted 0 or more.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores if wanted is None else wanted
+    return min(workers, num_blocks)

@@ -1,0 +1,169 @@
+"""Where pipelines begin: lines of text, rows of any set, or a folder of recordings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.data.build.contract import Context, Fault
+from vivavoce.data.conversation import Audio, Conversation, Message, Text
+from vivavoce.data.rows import RowFile
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".webm")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Lines of text.
+
+    Attributes:
+        file: Text file with one text a line, or JSONL with the fields below.
+        texts: Texts given here, instead of a file.
+        user, assistant: Fields of JSONL rows that become turns; a text file fills the user's turn.
+        repeat: Go through the texts so many times (with other voices, say).
+    """
+
+    file: str | None = None
+    texts: tuple[str, ...] = ()
+    user: str = "prompt"
+    assistant: str = "answer"
+    repeat: int = 1
+
+    def __post_init__(self) -> None:
+        if bool(self.file) == bool(self.texts):
+            raise ConfigError("wanted file or texts, one of the two")
+        if self.repeat < 1:
+            raise ConfigError(f"repeat is {self.repeat}, wanted 1 or more")
+
+
+class TextSource:
+    """Each text becomes a user turn, with the assistant's answer if its row has one."""
+
+    config_class: ClassVar[type] = TextConfig
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: TextConfig, context: Context) -> None:
+        self.config, self.context = config, context
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        if not self.config.file:
+            return list(self.config.texts)
+        path = self.context.root / self.config.file
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+        return [line for line in lines if line.strip()]
+
+    def __len__(self) -> int:
+        return len(self._lines) * self.config.repeat
+
+    def rows(self, start: int, stop: int) -> list[Conversation | Fault]:
+        return [self._row(i) for i in range(start, stop)]
+
+    def _row(self, number: int) -> Conversation | Fault:
+        line, name = self._lines[number % len(self._lines)], f"{number:07d}"
+        if not self.config.file or not self.config.file.endswith((".jsonl", ".json")):
+            return Conversation(name, [Message("user", [Text(line.strip())])])
+        try:
+            record = json.loads(line)
+            turns = [("user", record[self.config.user]), ("assistant", record.get(self.config.assistant))]
+        except (ValueError, KeyError, AttributeError) as error:
+            return Fault("unreadable", f"line {number + 1} of {self.config.file}: {type(error).__name__} {error}")
+        messages = [Message(role, [Text(str(text))]) for role, text in turns if text]
+        return Conversation(str(record.get("id", name)), messages, license=record.get("license"))
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256("\n".join(self._lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Rows of a set.
+
+    Attributes:
+        path: Folder of shards, Parquet file, or JSONL.
+    """
+
+    path: str
+
+
+class RowsSource:
+    """The rows of a set, as they are."""
+
+    config_class: ClassVar[type] = RowsConfig
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: RowsConfig, context: Context) -> None:
+        self._file = RowFile(context.root / config.path)
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def rows(self, start: int, stop: int) -> list[Conversation | Fault]:
+        found: list[Conversation | Fault] = []
+        for number in range(start, stop):
+            try:
+                found.append(self._file[number])
+            except DataError as error:
+                found.append(Fault("unreadable", str(error)))
+        return found
+
+    def fingerprint(self) -> str:
+        return self._file.fingerprint()
+
+
+@dataclass(frozen=True)
+class RecordingsConfig:
+    """Recordings in a folder.
+
+    Attributes:
+        folder: Searched through, sub-folders included, in the order of names.
+        license: Of all of them.
+        source: Where they come from.
+    """
+
+    folder: str
+    license: str | None = None
+    source: str | None = None
+
+
+class RecordingsSource:
+    """Each recording becomes a user turn; a text file of the same name beside it is its transcript."""
+
+    config_class: ClassVar[type] = RecordingsConfig
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: RecordingsConfig, context: Context) -> None:
+        self.config, self.folder = config, context.root / config.folder
+        if not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is no folder; wanted one with recordings.")
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        return sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def rows(self, start: int, stop: int) -> list[Conversation | Fault]:
+        return [self._row(path) for path in self._files[start:stop]]
+
+    def _row(self, path: Path) -> Conversation:
+        text = path.with_suffix(".txt")
+        transcript = text.read_text(encoding="utf-8").strip() if text.is_file() else None
+        part = Audio(str(path), transcript=transcript)
+        name = path.relative_to(self.folder).as_posix()
+        made: Any = Conversation(name, [Message("user", [part])])
+        made.license, made.source = self.config.license, self.config.source
+        return made
+
+    def fingerprint(self) -> str:
+        listing = [f"{p.relative_to(self.folder)} {p.stat().st_size}" for p in self._files]
+        return hashlib.sha256("\n".join(listing).encode()).hexdigest()
