@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.goldens.discovery import golden_folders, label
+from tests.goldens.ultravox_models import load_golden_model, our_name
 from tests.goldens.ultravox_toy import AUDIO, AUDIO_TOKEN, toy_tokenizer
 from torch import Tensor
 
@@ -79,20 +80,18 @@ def rows(folder: Path, **options: Any) -> dict[str, Tensor]:
         positions = chunks.tolist() if clips == len(chunks) else [int(chunks.sum())]
         made.append(distillation_row(tokenizer, messages, positions, AUDIO, **options))
     batch = collate_rows(made, tokenizer.pad_token_id)
-    return {**batch, "input_ids": batch["input_ids"].masked_fill(batch["input_ids"] == AUDIO, filler)}
+    return {**batch, "filled_ids": batch["input_ids"].masked_fill(batch["input_ids"] == AUDIO, filler)}
 
 
 def assert_same_rows(batch: dict[str, Tensor], golden: dict[str, Tensor], case: str) -> None:
     """Every id tensor that the goldens store of ``case``."""
-    names = {"": "", "teacher_": "alt_"}
-    checked = 0
-    for ours, theirs in names.items():
-        for field in ("input_ids", "attention_mask", "labels"):
-            wanted = golden.get(f"{case}/{theirs}{field}")
-            if wanted is not None:
-                assert torch.equal(batch[f"{ours}{field}"], wanted), f"{case}/{theirs}{field}"
-                checked += 1
-    assert checked
+    fields = {"input_ids": "filled_ids", "alt_input_ids": "teacher_input_ids"}
+    fields |= {"attention_mask": "attention_mask", "alt_attention_mask": "teacher_attention_mask"}
+    fields |= {"labels": "labels", "alt_labels": "teacher_labels"}
+    stored = [field for field in fields if f"{case}/{field}" in golden]
+    assert stored
+    wrong = [field for field in stored if not torch.equal(batch[fields[field]], golden[f"{case}/{field}"])]
+    assert not wrong, f"{case}: {', '.join(wrong)}"
 
 
 def test_some_model_is_stored() -> None:
@@ -127,6 +126,22 @@ def test_prediction_positions(folder: Path, side: str) -> None:
     assert torch.equal(last_prediction_mask(labels), golden[f"kd/{side}eot_mask"])
 
 
+def both_logits(folder: Path) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Run the tiny model on our rows of the stored conversations, as student and as teacher."""
+    golden, batch, model = tensors(folder), rows(folder), load_golden_model(folder)
+    student = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        input_features=golden["batch_left/audio_values"],
+        feature_lengths=golden["kd/audio_lens"],
+    ).logits
+    with torch.no_grad():
+        teacher = model(
+            input_ids=batch["teacher_input_ids"], attention_mask=batch["teacher_attention_mask"]
+        ).logits
+    return student, teacher, batch
+
+
 def settings(key: str) -> dict[str, float]:
     """Arguments of the loss that a golden's name tells."""
     if key == "kd/loss_ce":
@@ -155,3 +170,42 @@ def spread(picked: Tensor, mask: Tensor) -> Tensor:
     whole = torch.full((*mask.shape, picked.shape[-1]), 1e4)
     whole[mask] = picked
     return whole
+
+
+@every_folder
+def test_logits_of_the_model(folder: Path) -> None:
+    golden = tensors(folder)
+    with torch.no_grad():
+        student, teacher, batch = both_logits(folder)
+    for logits, labels, side in ((student, "labels", "student"), (teacher, "teacher_labels", "teacher")):
+        picked = logits[prediction_mask(batch[labels])]
+        torch.testing.assert_close(picked, golden[f"kd/logits_{side}_at_pred"], rtol=0, atol=2e-4)
+
+
+@every_loss
+def test_loss_of_the_model(folder: Path, key: str) -> None:
+    with torch.no_grad():
+        student, teacher, batch = both_logits(folder)
+    labels = batch["labels"], batch["teacher_labels"]
+    if key == "kd/loss_ce":
+        teacher, labels = student, (batch["labels"], batch["labels"])
+    loss = distillation_loss(student, teacher, *labels, **settings(key))
+    assert float(loss) == pytest.approx(float(tensors(folder)[key]), abs=1e-5)
+
+
+@every_folder
+def test_gradients_of_the_model(folder: Path) -> None:
+    golden, model = tensors(folder), load_golden_model(folder)
+    parameters = dict(model.named_parameters())
+    cases: dict[str, dict[str, Tensor]] = {}
+    for key in golden:
+        if key.startswith("kd/grad_"):
+            _, case, name = key.split("/")
+            cases.setdefault(case, {})[name] = golden[key]
+    for case, wanted in cases.items():
+        student, teacher, batch = both_logits(folder)
+        options = settings(f"kd/loss_{case.removeprefix('grad_')}")
+        loss = distillation_loss(student, teacher, batch["labels"], batch["teacher_labels"], **options)
+        found = torch.autograd.grad(loss, [parameters[our_name(name)] for name in wanted])
+        far = {n: float((a - b).abs().max()) for (n, a), b in zip(wanted.items(), found, strict=True)}
+        assert max(far.values()) <= 1e-5, f"{case}: {far}"

@@ -140,6 +140,8 @@ def distillation_terms(
     """Compute the parts of ``distillation_loss`` apart, for logs; arguments and errors as there."""
     if temperature <= 0:
         raise ConfigError(f"temperature is {temperature}, wanted above 0; Ultravox takes 2.")
+    device = student_logits.device  # parts of a large model, and the labels, may be elsewhere
+    labels, teacher_labels = labels.to(device), teacher_labels.to(device)
     mask, teacher_mask = prediction_mask(labels), prediction_mask(teacher_labels)
     _check_pairs(mask, teacher_mask)
     rows = mask.any(dim=-1)
@@ -151,7 +153,7 @@ def distillation_terms(
             "answer out, or give the totals of all batches as num_positions and num_rows."
         )
     student = _pick(student_logits, mask, "student")
-    teacher = _pick(teacher_logits.detach(), teacher_mask, "teacher")
+    teacher = _pick(teacher_logits.detach(), teacher_mask, "teacher").to(device)
     if student.shape != teacher.shape:
         raise ConfigError(
             f"the student's vocabulary has {student.shape[-1]} entries, the teacher's {teacher.shape[-1]}; wanted "
@@ -192,7 +194,7 @@ def _pick(logits: Tensor, mask: Tensor, side: str) -> Tensor:
     """The logits at the prediction positions, row by row, [N, V] in float32 (float64 stays)."""
     picked = int(mask.sum())
     if logits.dim() == 3 and logits.shape[:2] == mask.shape:
-        logits = logits[mask]
+        logits = logits[mask.to(logits.device)]
     elif logits.dim() != 2 or logits.shape[0] != picked:
         raise ConfigError(
             f"the {side}'s logits are {list(logits.shape)}; wanted {[*mask.shape, 'V']} like its labels, or "
