@@ -20,6 +20,7 @@ from vivavoce.inference.reply import Delta
 from vivavoce.inference.sampling import Sampler, SamplingOptions
 from vivavoce.inference.text_stream import TextStream
 from vivavoce.models.config import EmbeddingsIn
+from vivavoce.models.conversation import answer_ends, room_for_answer
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.constraints import AudioLimits
@@ -47,13 +48,8 @@ class Turn:
     ) -> None:
         self.model, self.processor = model, processor
         ids: list[int] = prompt["input_ids"]
-        longest = getattr(model.config.text_config, "max_position_embeddings", None)
-        if longest and len(ids) >= longest:
-            raise ModelError(
-                f"the conversation has {len(ids)} positions, the model reads {longest - 1} at most; "
-                "shorten the audio or the history."
-            )
-        room = options.max_new_tokens if not longest else min(options.max_new_tokens, longest - len(ids))
+        left = room_for_answer(model.config, len(ids))
+        room = options.max_new_tokens if left is None else min(options.max_new_tokens, left)
         self.options = dataclasses.replace(options, max_new_tokens=room)
         self.stop_ids = answer_ends(model, processor)
         self.transcript_ids: list[int] = []
@@ -227,12 +223,3 @@ class Turn:
             inside=inside,
             length=length,
         )
-
-
-def answer_ends(model: SpeechLM, processor: SpeechProcessor) -> frozenset[int]:
-    """Ids that end an answer: those of tokenizer, template, generation config and text config."""
-    ids = set(processor.stop_ids)
-    for config in (model.generation_config, model.config.text_config):
-        found = getattr(config, "eos_token_id", None)
-        ids |= set() if found is None else set(found) if isinstance(found, list | tuple) else {found}
-    return frozenset(int(i) for i in ids)

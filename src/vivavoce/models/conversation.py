@@ -160,3 +160,27 @@ def turn_end_ids(tokenizer: Any, template: str | None = None) -> set[int]:
     }
     first = next((i for i in after if i in special), None)
     return ids if first is None else ids | {first}
+
+
+def answer_ends(model: Any, processor: Any) -> frozenset[int]:
+    """Ids that end an answer: those of tokenizer, template, generation config and text config."""
+    ids = set(processor.stop_ids)
+    for config in (model.generation_config, model.config.text_config):
+        found = getattr(config, "eos_token_id", None)
+        ids |= set() if found is None else set(found) if isinstance(found, list | tuple) else {found}
+    return frozenset(int(i) for i in ids)
+
+
+def room_for_answer(config: Any, length: int) -> int | None:
+    """Positions that are left after a prompt of ``length``; None if the text model knows no limit.
+
+    Raises:
+        ModelError: The prompt is longer than the model can read.
+    """
+    longest: int | None = getattr(config.text_config, "max_position_embeddings", None)
+    if longest and length >= longest:
+        raise ModelError(
+            f"the conversation has {length} positions, the model reads {longest - 1} at most; shorten the audio or "
+            "the history."
+        )
+    return longest - length if longest else None

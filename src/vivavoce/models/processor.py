@@ -173,6 +173,12 @@ class SpeechProcessor(ProcessorMixin):
         """Ids that end an answer by the tokenizer and its template."""
         return frozenset(turn_end_ids(self.tokenizer, self.template))
 
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up rows of a batch."""
+        pad = self.tokenizer.pad_token_id
+        return int(next(iter(sorted(self.stop_ids)), 0) if pad is None else pad)
+
     # audio
 
     @property
@@ -352,9 +358,7 @@ class SpeechProcessor(ProcessorMixin):
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Pad conversations on the left and put their clips one after the other."""
-        size = max(len(row["input_ids"]) for row in rows)
-        pad = self.tokenizer.pad_token_id
-        pad = next(iter(sorted(self.stop_ids)), 0) if pad is None else pad
+        size, pad = max(len(row["input_ids"]) for row in rows), self.pad_id
         ids = [[pad] * (size - len(row["input_ids"])) + list(row["input_ids"]) for row in rows]
         mask = [[0] * (size - len(row["input_ids"])) + [1] * len(row["input_ids"]) for row in rows]
         made: dict[str, Any] = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
