@@ -205,8 +205,8 @@ class SpeechLMConfig(PreTrainedConfig):
         text_model_ref: Hub id or folder (relative to this model's folder) of the text model's weights, when
             they are not stored here.
         lora: Adapters of ``language_model`` and ``audio_encoder``: ``{part: {rank, alpha, targets, dropout}}``.
-        fingerprints: Part -> ``weights.fingerprint`` of frozen weights that are stored by reference; loading
-            other weights is an error.
+        fingerprints: Part -> ``fingerprint.fingerprint`` of its weights, a space, and their name, for parts that
+            are stored by reference; loading other weights is an error.
         text_form: "spoken": typed text is spelled out as spoken words before the model reads it.
         refusal_text: Answer to what was not understood.
         sampling: Default fields of ``inference.sampling.SamplingOptions``.

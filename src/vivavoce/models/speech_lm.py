@@ -6,8 +6,8 @@ Letters: B batch, L positions, N audio clips, M mel bins, T feature frames, F en
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,9 +26,14 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from vivavoce.base.errors import CheckpointError, ModelError
 from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
+from vivavoce.models.fingerprint import check_weights
 from vivavoce.models.hearing import HeardAudio, group_by_length, join_heard
+from vivavoce.models.lora import inject
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
 from vivavoce.models.prompt_ids import hide, without_placeholders
+from vivavoce.models.reading import read_model
+from vivavoce.models.references import ENCODER, references
+from vivavoce.models.saving import AsLoaded, remember_weights, stored_form
 
 # before 5.23 the pipeline asks for librosa where a model takes audio; the processor here reads audio itself
 _ASKS_FOR_LIBROSA = parse(transformers.__version__) < parse("5.23") and find_spec("librosa") is None
@@ -48,6 +53,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         config: What to build.
         text_model: A ready text model to take instead of building one from ``config.text_config``.
         defer_text_model: Leave ``language_model`` out; ``attach_text_model`` must follow.
+        defer_lora: Leave adapters out for now; ``from_pretrained`` puts them in once the weights are there.
     """
 
     config: SpeechLMConfig
@@ -67,6 +73,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         config: SpeechLMConfig,
         text_model: PreTrainedModel | None = None,
         defer_text_model: bool = False,
+        defer_lora: bool = False,
     ) -> None:
         super().__init__(config)
         if text_model is None and not defer_text_model:
@@ -80,7 +87,16 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         mouth = config.audio_out if isinstance(config.audio_out, TokensOut) else None
         record = mouth.voice if mouth else None
         self.voice: Any = build_part(VOICES, record, "audio_out.voice") if record else None
+        for name, lora in {} if defer_lora else config.lora.items():  # type: ignore[attr-defined]
+            if name != "language_model" or text_model is not None:
+                inject(getattr(self, name), name, lora)
         self.post_init()
+        if defer_lora:
+            self._keys_to_ignore_on_load_unexpected.add(r"\.lora_")  # type: ignore[union-attr]
+        elsewhere = {"^" + re.escape(prefix) for prefix in references(self) if prefix.startswith(ENCODER)}
+        self._keys_to_ignore_on_load_missing.update(elsewhere)  # type: ignore[union-attr]
+        self.as_loaded: dict[str, AsLoaded] = {}
+        remember_weights(self)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave parts as their own constructors made them; the text model initialises itself."""
@@ -101,10 +117,11 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         return self.language_model.get_decoder()
 
     def attach_text_model(self, text_model: PreTrainedModel) -> None:
-        """Take a loaded text model as ``language_model``.
+        """Take a loaded text model as ``language_model``, and put adapters into it if the config has them.
 
         Raises:
-            CheckpointError: Its width or vocabulary is not what this model was made with.
+            CheckpointError: Its width or vocabulary is not what this model was made with, or it is another than
+                ``config.fingerprints`` recorded.
         """
         for name in ("hidden_size", "vocab_size"):
             wanted, given = getattr(self.config.text_config, name), getattr(text_model.config, name)
@@ -114,8 +131,14 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
                     "made for "
                     f"{wanted}; give the text model it was trained with."
                 )
+        given = str(text_model.config.name_or_path)
+        recorded = self.config.fingerprints.get("language_model")
+        check_weights(recorded, text_model, "language_model", given, self.name_or_path or "this model")
         self.language_model = text_model
         self.config.text_config = text_model.config
+        remember_weights(self)
+        if "language_model" in self.config.lora:
+            inject(text_model, "language_model", self.config.lora["language_model"])
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
 
     # ears
@@ -297,33 +320,17 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
 
         Args:
             save_directory: Folder, made if absent.
-            backbone: "merged" writes the text model's weights too. "reference" leaves them out and keeps only
-                ``config.text_model_ref``: right for a frozen text model, wrong for one that was trained.
-                Default: "reference" if the config names a text model, else "merged".
+            backbone: "merged" writes everything. "reference" leaves out the weights of the parts that the config
+                names (``text_model_ref``, ``ref`` of the encoder) and keeps their adapters: right for frozen parts.
+                Default: "reference" if the config names any, else "merged".
             kwargs: More arguments of transformers' ``save_pretrained``.
 
         Raises:
-            ModelError: Unknown ``backbone``, or "reference" without ``config.text_model_ref``.
+            ModelError: Unknown ``backbone``; "reference" without a name, or for weights that were trained and would be
+                lost; "merged" for parts that were not loaded, or are quantised.
         """
-        reference = self.config.text_model_ref
-        backbone = backbone or ("reference" if reference else "merged")
-        if backbone not in ("merged", "reference"):
-            raise ModelError(f"backbone is {backbone!r}, wanted 'merged' or 'reference'.")
-        if backbone == "merged":
-            self.config.text_model_ref = None
-            try:
-                super().save_pretrained(save_directory, **kwargs)
-            finally:
-                self.config.text_model_ref = reference
-            return
-        if not reference:
-            raise ModelError(
-                'backbone="reference" stores the name of the text model instead of its weights; set '
-                "config.text_model_ref to a hub id or a folder first."
-            )
-        state = kwargs.pop("state_dict", None) or self.state_dict()
-        own = {name: value for name, value in state.items() if not name.startswith("language_model.")}
-        super().save_pretrained(save_directory, state_dict=own, **kwargs)
+        with stored_form(self, backbone, kwargs.pop("state_dict", None)) as state:
+            super().save_pretrained(save_directory, state_dict=state, **kwargs)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -334,51 +341,27 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         output_loading_info: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a folder or hub id written by ``save_pretrained``; fetches a referenced text model as well.
+        """Load a folder or hub id written by ``save_pretrained``; parts that it only names are fetched as well.
 
         Args:
             pretrained_model_name_or_path: Folder or hub id.
             model_args: Passed on.
             config: Instead of the stored one.
             output_loading_info: Return ``(model, info)``.
-            kwargs: More arguments of transformers' ``from_pretrained`` (``dtype``, ``device_map``,
-                ``quantization_config``, ...); those about weights also go to a referenced text model.
+            kwargs: ``accept_other=True`` takes named parts that are others than those the model was trained with,
+                which is an error otherwise. More arguments of transformers' ``from_pretrained`` (``dtype``,
+                ``device_map``, ``quantization_config``, ...); those about weights also go to a named text model.
 
         Raises:
-            CheckpointError: Tensors are missing, unexpected or of another shape; nothing is filled in at
-                random.
+            CheckpointError: Tensors are missing, unexpected or of another shape (nothing is filled in at random), or
+                a named part is another than the one that was recorded.
+            ModelError: A named part cannot be had.
         """
-        from vivavoce.models.weights import load_reference, raise_on_faults, restore_buffers
-
-        if config is None:
-            source: Any = pretrained_model_name_or_path
-            config = SpeechLMConfig.from_pretrained(source, **_hub_arguments(kwargs))
-        reference = config.text_model_ref
-        deferred = {"defer_text_model": True} if reference else {}
-        kwargs["ignore_mismatched_sizes"] = True  # so that they reach raise_on_faults with their names
         parent: Any = super()
-        try:
-            model, info = parent.from_pretrained(
-                pretrained_model_name_or_path,
-                *model_args,
-                config=config,
-                output_loading_info=True,
-                **deferred,
-                **kwargs,
-            )
-        except RuntimeError as error:
-            raise CheckpointError(f"{pretrained_model_name_or_path}: {error}") from error
-        raise_on_faults(info, str(pretrained_model_name_or_path))
-        if reference:
-            folder = Path(pretrained_model_name_or_path or ".")
-            model.attach_text_model(load_reference(reference, folder, kwargs))
-        restore_buffers(model)
+        model, info = read_model(
+            parent.from_pretrained, pretrained_model_name_or_path, config, model_args, kwargs
+        )
         return (model, info) if output_loading_info else model
-
-
-def _hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
-    names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-    return {name: kwargs[name] for name in names if name in kwargs}
 
 
 AutoModel.register(SpeechLMConfig, SpeechLM, exist_ok=True)

@@ -1,23 +1,31 @@
-"""Weights that transformers' loader does not bring: referenced text models, computed buffers of parts."""
+"""Weights that transformers' loader does not bring: referenced parts, adapters, computed buffers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import init_empty_weights
+from safetensors import safe_open
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from vivavoce.base.errors import CheckpointError, ModelError
 from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, TokensOut, build_part
+from vivavoce.models.encoders.references import find_weights
+from vivavoce.models.lora import is_adapter
 
 if TYPE_CHECKING:
     from vivavoce.models.speech_lm import SpeechLM
 
+HUB_ARGUMENTS = ("cache_dir", "local_files_only", "token")  # those that hold for any repository
 _ABOUT_WEIGHTS = (
     *("dtype", "torch_dtype", "device_map", "quantization_config", "attn_implementation", "max_memory"),
-    *("cache_dir", "local_files_only", "token", "low_cpu_mem_usage"),
+    *(*HUB_ARGUMENTS, "low_cpu_mem_usage"),
 )
 
 
@@ -89,11 +97,52 @@ def load_reference(reference: str, folder: Path, arguments: dict[str, Any]) -> P
         ) from error
 
 
+def stored_tensors(source: str, hub: dict[str, Any]) -> dict[str, Callable[[], Tensor]]:
+    """Name -> function that reads the tensor, of a model in one file or several; nothing is read before.
+
+    Raises:
+        ModelError: There are no weights.
+        CheckpointError: They are not safetensors.
+    """
+    found: dict[str, Callable[[], Tensor]] = {}
+    for file in find_weights(source, hub):
+        if file.suffix != ".safetensors":
+            raise CheckpointError(f"{file} is not safetensors, in which models of this package are stored.")
+        handle = safe_open(file, framework="pt")
+        found |= {name: partial(handle.get_tensor, name) for name in handle.keys()}  # noqa: SIM118
+    return found
+
+
+def load_adapters(model: nn.Module, stored: Mapping[str, Callable[[], Tensor]], where: str) -> None:
+    """Copy adapters into a model that has them in place already.
+
+    Args:
+        model: With fresh adapters.
+        stored: Name -> function that gives the tensor; what is no adapter is left alone.
+        where: For messages.
+
+    Raises:
+        CheckpointError: Adapters are missing, unexpected or of another shape.
+    """
+    own = {name: p for name, p in model.named_parameters() if is_adapter(name)}
+    given = {name: read() for name, read in stored.items() if is_adapter(name)}
+    other = [n for n, tensor in given.items() if n in own and own[n].shape != tensor.shape]
+    names = {
+        "missing_keys": own.keys() - given,
+        "unexpected_keys": given.keys() - own,
+        "mismatched_keys": other,
+    }
+    raise_on_faults(names, where)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
+
+
 def restore_buffers(model: SpeechLM) -> None:
     """Compute again the buffers that checkpoints do not hold.
 
     transformers builds a model without memory before it loads tensors, which leaves computed (non-persistent)
-    buffers of parts undefined. Parts that have any are built once more and their buffers copied.
+    buffers of parts undefined. Parts that have any are built once more, without weights, and their buffers copied.
     """
     ears = model.config.audio_in if isinstance(model.config.audio_in, EmbeddingsIn) else None
     mouth = model.config.audio_out if isinstance(model.config.audio_out, TokensOut) else None
@@ -110,12 +159,12 @@ def restore_buffers(model: SpeechLM) -> None:
         computed = [key for key, _ in part.named_buffers() if key not in stored]
         if not computed:
             continue
-        with torch.device("cpu"):
+        with torch.device("cpu"), init_empty_weights(include_buffers=False):  # no second copy of the weights
             fresh = dict(build_part(table, record, name).named_buffers())
         device = next(part.parameters()).device
         for key in computed:
             owner_name, _, leaf = key.rpartition(".")
-            value = fresh[key].to(device)
+            value = fresh[key.replace(".base_layer.", ".")].to(device)
             dtype = part.get_buffer(key).dtype
             part.get_submodule(owner_name)._buffers[leaf] = (
                 value.to(dtype) if value.is_floating_point() else value
