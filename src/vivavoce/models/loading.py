@@ -6,11 +6,16 @@ import difflib
 import importlib.util
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vivavoce.base.errors import CheckpointError, ConfigError, MissingExtraError, ModelError, VocabularyError
+
+if TYPE_CHECKING:
+    from vivavoce.models.presets.preset import Imported, Sources
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 EMBEDDED = ("nano",)
@@ -66,45 +71,95 @@ def load_speech_lm(
     quantize: str | None = None,
     device: str | None = None,
     dtype: Any = None,
+    sources: Sources | None = None,
+    accept_other: bool = False,
 ) -> tuple[Any, Any]:
     """Load a speech LM and its processor, ready for inference.
 
     Args:
-        name: "nano", a folder (ours, or a plain causal LM whose tokenizer has audio tokens), or a hub id.
-        quantize: "nf4" for 4-bit weights (extra ``quant``).
+        name: "nano", a folder (ours, a published form of ears such as Ultravox's, or a plain causal LM whose
+            tokenizer has audio tokens), a file (SALMONN's), or a hub id.
+        quantize: "nf4" for 4-bit weights of the text model (extra ``quant``); ears and voice stay as they are.
         device: Such as "cpu" or "cuda"; default the first GPU if there is one.
         dtype: torch dtype of the weights; default float32 on a CPU, else as stored.
+        sources: Where parts are that a published form names and that are not there.
+        accept_other: Take a language model or encoder that is another than the model was trained with, which is
+            an error otherwise.
 
     Returns:
         ``(SpeechLM, SpeechProcessor)``.
 
     Raises:
         ModelError: No such model, a folder that is none, or a hub file that cannot be had.
-        CheckpointError: Weights that do not fit.
+        CheckpointError: Weights that do not fit, or are others than those the model was trained with.
         MissingExtraError: ``quantize`` without bitsandbytes.
         ConfigError: An unknown ``quantize``.
     """
-    folder = find_folder(str(name))
-    config = _read_json(folder / "config.json")
+    place = find_model(str(name))
+    kind = model_kind(place)
     arguments = _weight_arguments(quantize, device, dtype)
-    kind = config.get("model_type")
-    from safetensors import SafetensorError
-
     from vivavoce.codecs.folders import quiet_transformers
 
-    with quiet_transformers():
-        try:
-            if kind == MODEL_TYPE:
-                model, processor = _load_own(folder, arguments)
-            else:
-                model, processor = _load_plain(folder, kind, arguments)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    with quiet_transformers(), readable(place):
+        if kind == MODEL_TYPE:
+            model, processor = _load_own(place, {**arguments, "accept_other": accept_other})
+        elif (found := read_published(place, sources, accept_other, **arguments)) is not None:
+            model, processor = found.model.to(arguments["device_map"][""]), found.processor
+        else:
+            model, processor = _load_plain(place, kind, arguments)
     return model.eval(), processor
 
 
+@contextmanager
+def readable(place: Path) -> Iterator[None]:
+    """Turn what libraries say about files that they cannot read into one line about ``place``."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{place} cannot be loaded: {_first_line(error)}") from error
+
+
+def model_kind(place: Path) -> str | None:
+    """The ``model_type`` of a folder's config; None for a file, or a folder without config."""
+    path = place / "config.json"
+    if place.is_file() or not path.is_file():
+        return None
+    kind = _read_json(path).get("model_type")
+    return None if kind is None else str(kind)
+
+
+def read_published(
+    place: Path, sources: Sources | None, accept_other: bool = False, with_parts: bool = True, **weights: Any
+) -> Imported | None:
+    """Read a published form of ears, if it is one; see ``presets.preset.EarsPreset.read``."""
+    from vivavoce.models.presets.preset import Sources, find_ears_preset
+
+    preset = find_ears_preset(place)
+    if preset is None:
+        return None
+    sources = sources or Sources()
+    if accept_other:
+        sources = replace(sources, accept_other=True)
+    return preset.read(place, sources, with_parts, **weights)
+
+
+def find_model(name: str) -> Path:
+    """The folder or file of a model: embedded, given, or fetched from the hub.
+
+    Raises:
+        ModelError: There is none; the message says what to do.
+    """
+    from vivavoce.models.presets.preset import find_ears_preset
+
+    path = Path(name).expanduser()
+    known = name in EMBEDDED or not path.exists() or (path / "config.json").is_file()
+    return find_folder(name) if known or find_ears_preset(path) is None else path
+
+
 def find_folder(name: str) -> Path:
-    """The folder of a model: embedded, given, or fetched from the hub.
+    """The folder of a model with a config: embedded, given, or fetched from the hub.
 
     Raises:
         ModelError: There is none; the message says what to do.
@@ -121,7 +176,7 @@ def find_folder(name: str) -> Path:
         return path
     if path.is_file():
         raise ModelError(
-            f"{path} is a file; wanted the folder of a model, {', '.join(EMBEDDED)}, or a hub id."
+            f"{path} is a file of no published form; wanted the folder of a model, {', '.join(EMBEDDED)}, or a hub id."
         )
     if not _HUB_ID.fullmatch(name):
         near = difflib.get_close_matches(name, EMBEDDED, n=1)
@@ -134,9 +189,11 @@ def find_folder(name: str) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    """The cached snapshot if it has config and weights, else a download."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+    """The cached snapshot if it has config and weights, or is a published form of ears; else a download."""
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from vivavoce.models.presets.preset import find_ears_preset
 
     try:
         try:
@@ -145,11 +202,14 @@ def _from_hub(name: str) -> Path:
             folder = None
         if folder and (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
             return folder
+        if folder and find_ears_preset(folder) is not None:
+            return folder
         # a download would retry for half a minute where there is no network; this question does not
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=10)
-        return Path(
-            snapshot_download(name, ignore_patterns=["*.pth", "*.msgpack", "*.h5", "*.gguf", "original/*"])
-        )
+        files = [file.rfilename for file in HfApi().model_info(name, timeout=10).siblings or ()]
+        left_out = ["*.msgpack", "*.h5", "*.gguf", "original/*"]
+        if any(file.endswith(".safetensors") for file in files):
+            left_out.append("*.pth")  # SALMONN is a .pth alone
+        return Path(snapshot_download(name, ignore_patterns=left_out))
     except Exception as error:
         raise ModelError(
             f"cannot get config.json of {name!r} from the model hub ({_first_line(error)}). Without a network, run "

@@ -69,7 +69,7 @@ def inject(module: nn.Module, part: str, lora: Lora) -> None:
 
     wanted = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  (a number is enough)
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
         target_modules=list(lora.targets),
         lora_dropout=lora.dropout,
     )

@@ -100,14 +100,13 @@ def stored_form(
             'with them, or save it with backbone="reference".'
         )
     model.config = stored
-    if backbone == "reference" and TEXT in named and quantizer is not None:
-        model.hf_quantizer = None  # type: ignore[assignment]  (its quantised weights stay where they are)
+    # what is named has plain weights; how those in memory are quantised is not written
+    model.hf_quantizer = None if backbone == "reference" and TEXT in named else quantizer  # type: ignore[assignment]
     try:
         yield {plain_name(name): tensor for name, tensor in tensors.items()}
     finally:
         model.config = config
-        if quantizer is not None:
-            model.hf_quantizer = quantizer
+        model.hf_quantizer = quantizer  # type: ignore[assignment]
 
 
 def _fingerprints(model: SpeechLM, named: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, str]:
