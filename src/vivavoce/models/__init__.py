@@ -7,10 +7,21 @@ that dataclass.
 
 from vivavoce.base.registry import Registry
 
-# forward(features [B, M, T], lengths [B]) -> (states [B, F, D], frames [B]); attribute hidden_size
+# forward(features, lengths int64 [N]) -> (states [N, F, D], frames), each state zero past its clip's own frames, and
+# a batch gives each clip what it gets alone. Features are float32, whatever the weights are: [N, M, T] log-mel frames
+# if ``takes`` is "log_mel", [N, S] samples at 16 kHz if it is "waveform". ``num_frames(lengths)`` promises ``frames``,
+# int64 [N], or [N, K] for K streams side by side in D. Further attributes: ``hidden_size`` (D), ``longest`` (most
+# frames or samples of one pass, or None), ``reference_padding`` (True: batches leak padding as the reference does),
+# and for weights that are stored elsewhere ``references()`` and ``load_reference(prefix, folder, **hub)``.
 ENCODERS = Registry(
     "audio encoder",
-    {"mel_ctc": "vivavoce.models.encoders.mel_ctc:MelCTCEncoder"},
+    {
+        "beats": "vivavoce.models.encoders.beats:BeatsEncoder",
+        "dual": "vivavoce.models.encoders.dual:DualEars",
+        "huggingface": "vivavoce.models.encoders.huggingface:HuggingFaceEars",
+        "mel_ctc": "vivavoce.models.encoders.mel_ctc:MelCTCEncoder",
+        "whisper": "vivavoce.models.encoders.whisper:WhisperEars",
+    },
     group="vivavoce.encoders",
 )
 
@@ -18,6 +29,7 @@ ENCODERS = Registry(
 CONNECTORS = Registry(
     "connector",
     {
+        "qformer": "vivavoce.models.connectors.qformer:WindowQFormer",
         "stack": "vivavoce.models.connectors.stack:StackProjector",
         "transformer": "vivavoce.models.connectors.transformer:TransformerProjector",
     },
