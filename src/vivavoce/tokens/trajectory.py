@@ -41,13 +41,14 @@ _WORD = "|".join(
     for word in sorted(_LABEL_OF, key=len, reverse=True)
 )
 _WORDS = re.compile(_WORD, re.IGNORECASE)
-_ARROW = r"\s*(?:[-—–=]+[>＞》]|[→⇒➔➜⟶>＞])\s*"
-_PIECE = rf"(?:(?!{_ARROW})[^\n,，、。；;!！.])+"
+_ARROW = r"[ \t]*(?:[-—–=]+[>＞》]|[→⇒➔➜⟶>＞])[ \t]*"
+_PIECE = rf"(?:(?!{_ARROW})[^\n,，、。；;!！.]){{1,40}}"
 _HEADER = re.compile(
-    r"\n?[ \t]*\*{0,2}(?:情[绪感]序列|emotion(?:al)? sequence)\*{0,2}[ \t]*[:：]\*{0,2}[ \t]*", re.IGNORECASE
+    r"\n?[ \t]{0,8}\*{0,2}(?:情[绪感]序列|emotion(?:al)? sequence)\*{0,2}[ \t]*[:：]\*{0,2}[ \t]*",
+    re.IGNORECASE,
 )
 _SEQUENCE = re.compile(  # words between arrows; or known labels between commas, or a single one
-    rf"(?P<arrows>{_PIECE}(?:{_ARROW}{_PIECE})+)|(?P<list>(?:{_WORD})(?:\s*[,，、]\s*(?:{_WORD}))*)",
+    rf"(?P<arrows>{_PIECE}(?:{_ARROW}{_PIECE})+)|(?P<list>(?:{_WORD})(?:[ \t]*[,，、][ \t]*(?:{_WORD}))*)",
     re.IGNORECASE,
 )
 _AFTER = re.compile(r"[ \t]*[*。.,，、；;!！]*")
