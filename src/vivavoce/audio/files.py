@@ -99,7 +99,7 @@ def read_audio(
             at or past the end.
         MissingExtraError: The container needs the ffmpeg program, which is not installed.
     """
-    _check_span(start_s, end_s)
+    check_span(start_s, end_s)
     with open_recording(source) as recording:
         rate = recording.sample_rate
         start, stop = round(start_s * rate), None if end_s is None else round(end_s * rate)
@@ -229,7 +229,12 @@ def _resampled(recording: Recording, stream: StreamResampler) -> Iterator[np.nda
     yield stream.flush()
 
 
-def _check_span(start_s: float, end_s: float | None) -> None:
+def check_span(start_s: float, end_s: float | None) -> None:
+    """Refuse a part that begins before 0 or ends before it begins.
+
+    Raises:
+        AudioError: Both times.
+    """
     if not 0.0 <= start_s < float("inf") or (end_s is not None and not start_s < end_s):
         raise AudioError(f"start_s={start_s}, end_s={end_s}; wanted 0 <= start_s < end_s, in seconds.")
 

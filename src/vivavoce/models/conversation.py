@@ -85,6 +85,25 @@ def audio_parts(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
     return [p for m in messages if isinstance(m["content"], list) for p in m["content"] if is_audio(p)]
 
 
+def texts_of(content: Any) -> list[str]:
+    """The texts of a plain message's content."""
+    return [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]
+
+
+def refuse_placeholder(messages: Sequence[Mapping[str, Any]], placeholder: str) -> None:
+    """Refuse plain messages whose text has the placeholder, which is no place for audio there.
+
+    Raises:
+        ConfigError: The first of them.
+    """
+    for i, message in enumerate(messages):
+        if any(placeholder in text for text in texts_of(message["content"])):
+            raise ConfigError(
+                f"the text of message {i} contains {placeholder}; pass audio as an audio part in its place: "
+                "{'type': 'audio', 'audio': ...}."
+            )
+
+
 def render_with_placeholders(
     tokenizer: Any,
     messages: Sequence[Mapping[str, Any]],
@@ -104,19 +123,13 @@ def render_with_placeholders(
         template: Instead of the tokenizer's own.
 
     Raises:
-        ConfigError: Text contains the placeholder.
         ModelError: The template drops a message or an audio part.
     """
-    placeholder = tokenizer.convert_ids_to_tokens(audio_token_id)
-    texts = []
-    for i, message in enumerate(messages):
-        content = message["content"]
-        for text in [content] if isinstance(content, str) else [p["text"] for p in content if "text" in p]:
-            if placeholder in text:
-                raise ConfigError(
-                    f"the text of message {i} contains {placeholder}; pass audio as an audio part."
-                )
-            texts.append((i, message["role"], text.strip()))
+    texts = [
+        (i, message["role"], text.strip())
+        for i, message in enumerate(messages)
+        for text in texts_of(message["content"])
+    ]
     rendered = tokenizer.apply_chat_template(
         [dict(m) for m in messages],
         chat_template=template,

@@ -18,12 +18,12 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.models.audio_parts import list_clips
 from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.conversation import answer_ends, room_for_answer
-from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.processor import PLACEHOLDER, SpeechProcessor
 
 TASKS = ("speech-chat", "ultravox-pipeline")
-PLACEHOLDER = "<|audio|>"  # where a clip belongs in the texts of ``turns`` and ``prompt``, whatever the model
 MOST_NEW_TOKENS = 256
 
 _INPUTS = ("audio", "turns", "prompt", "sampling_rate")
@@ -192,7 +192,7 @@ def to_messages(inputs: Any, audio_token: str | None = None) -> list[dict[str, A
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"the input has no {unknown[0]!r}.{hint} Known: {', '.join(_INPUTS)}.")
     messages = _checked_turns(given.get("turns"))
-    clips = [_clip_part(clip, given.get("sampling_rate")) for clip in _clips(given.get("audio"))]
+    clips = [_clip_part(clip, given.get("sampling_rate")) for clip in list_clips(given.get("audio"))]
     prompt = given.get("prompt")
     if messages and messages[-1]["role"] == "user":
         if prompt is not None:
@@ -215,14 +215,6 @@ def _checked_turns(turns: Any) -> list[dict[str, Any]]:
         if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str) or "content" not in turn:
             raise ConfigError(f"turn {i} is {str(turn)[:80]}; wanted {{'role': ..., 'content': ...}}.")
     return [dict(turn) for turn in turns]
-
-
-def _clips(audio: Any) -> list[Any]:
-    """Clips of ``audio``; a list of numbers is the samples of one."""
-    if audio is None:
-        return []
-    numbers = isinstance(audio, list) and all(isinstance(x, int | float) for x in audio)
-    return list(audio) if isinstance(audio, list) and not numbers else [audio]
 
 
 def _clip_part(clip: Any, rate: Any) -> dict[str, Any]:

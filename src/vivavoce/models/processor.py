@@ -17,22 +17,27 @@ import torch
 from transformers import AutoProcessor, BatchFeature, ProcessorMixin
 
 from vivavoce.audio.features import WHISPER_SAMPLE_RATE
+from vivavoce.audio.resample import Method
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.base.records import write_record
 from vivavoce.codecs.contract import Codec
-from vivavoce.models.audio_parts import read_part
+from vivavoce.models.audio_parts import list_clips, read_part, read_source
+from vivavoce.models.batches import pad_rows, place_clips
 from vivavoce.models.clips import ClipReader
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, read_sides
 from vivavoce.models.conversation import (
     audio_parts,
     places_audio,
     plain_messages,
+    refuse_placeholder,
     render_with_placeholders,
     turn_end_ids,
 )
 from vivavoce.tokens.chat import render_chat
 from vivavoce.tokens.phones import spoken_form
 from vivavoce.tokens.record import AudioVocabulary
+
+PLACEHOLDER = "<|audio|>"  # spelling of placeholders that the tokenizer does not know
 
 
 @dataclass
@@ -120,10 +125,10 @@ class SpeechProcessor(ProcessorMixin):
 
     @property
     def audio_token(self) -> str | None:
-        """The placeholder's spelling."""
-        return (
-            None if self.audio_token_id is None else self.tokenizer.convert_ids_to_tokens(self.audio_token_id)
-        )
+        """The placeholder's spelling; ``<|audio|>`` if its id is past the tokenizer's tokens."""
+        if self.audio_token_id is None:
+            return None
+        return self.tokenizer.convert_ids_to_tokens(self.audio_token_id) or PLACEHOLDER
 
     @property
     def sample_rate(self) -> int:
@@ -206,8 +211,15 @@ class SpeechProcessor(ProcessorMixin):
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool = True,
         continue_last: bool = False,
+        sampling_rate: int | None = None,
     ) -> dict[str, Any]:
         """One conversation as ``input_ids`` (list of ints) and, for embeddings, the features of its clips.
+
+        Args:
+            messages: In the transformers / OpenAI shape.
+            add_generation_prompt: End where the model is to go on.
+            continue_last: End right after the last message's content, for an answer that is begun already.
+            sampling_rate: Of clips that are arrays and do not say theirs, Hz.
 
         Raises:
             ConfigError, AudioError, ModelError, VocabularyError: What is wrong with messages, audio or
@@ -219,11 +231,13 @@ class SpeechProcessor(ProcessorMixin):
             (self.ears.clip_before, self.ears.clip_after) if isinstance(self.ears, EmbeddingsIn) else ("", "")
         )
         plain = plain_messages(messages, spoken, transcripts=first, around=around)
+        if self.audio_token is not None:
+            refuse_placeholder(plain, self.audio_token)
         clips = audio_parts(plain)
         if clips and not isinstance(self.ears, TokensIn | EmbeddingsIn):
             raise ModelError("this model does not hear; give it text instead of audio.")
-        resampler = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
-        waves = [read_part(part, self.sample_rate, resampler) for part in clips]  # type: ignore[arg-type]
+        resampler: Method = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
+        waves = [read_part(part, self.sample_rate, resampler, sampling_rate) for part in clips]
         made: dict[str, Any] = {}
         entries: list[Any] = []
         if isinstance(self.ears, EmbeddingsIn) and waves:
@@ -274,18 +288,29 @@ class SpeechProcessor(ProcessorMixin):
         processor_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Render one conversation or a batch of them; batches are padded on the left, for generation.
+        """Render one conversation or a batch of them.
+
+        Args:
+            conversation: Messages in the transformers / OpenAI shape, or a list of such lists.
+            chat_template: Refused; see ``chat_template`` of the processor.
+            add_generation_prompt: End where the model is to go on.
+            continue_final_message: End right after the last message's content.
+            tokenize: True.
+            return_dict: False gives only ``input_ids``.
+            return_tensors: As in transformers.
+            processor_kwargs: More of ``kwargs``.
+            kwargs: ``sampling_rate`` of clips that are arrays and do not say theirs, Hz; ``padding_side``, "left" for
+                generation (default) or "right"; ``padding`` is accepted, as batches are always padded.
 
         Returns:
             ``input_ids`` and ``attention_mask`` int64 [B, L]; with audio as embeddings also
             ``input_features`` [N, M, T], ``feature_lengths`` [N] and ``audio_batch_index`` [N].
 
         Raises:
-            ConfigError: An argument this processor does not have.
+            ConfigError: An argument this processor does not have, or a malformed conversation.
         """
-        unknown = sorted(
-            {**kwargs, **(processor_kwargs or {})}.keys() - {"padding", "padding_side", "sampling_rate"}
-        )
+        kwargs.update(processor_kwargs or {})
+        unknown = sorted(kwargs.keys() - {"padding", "padding_side", "sampling_rate"})
         if unknown or not tokenize or chat_template is not None:
             what = ", ".join(unknown) or ("chat_template" if chat_template else "tokenize=False")
             raise ConfigError(
@@ -293,12 +318,14 @@ class SpeechProcessor(ProcessorMixin):
                 "template, and "
                 "decode input_ids to see the text."
             )
+        if isinstance(conversation, str | Mapping) or not len(conversation):
+            raise ConfigError("no conversation; wanted a list of messages, or a list of such lists.")
         batched = not isinstance(conversation[0], Mapping)
         rows = [
-            self.prepare(m, add_generation_prompt, continue_final_message)
+            self.prepare(m, add_generation_prompt, continue_final_message, kwargs.get("sampling_rate"))
             for m in (conversation if batched else [conversation])
         ]
-        inputs = self.collate(rows)
+        inputs = self.collate(rows, kwargs.get("padding_side") or "left")
         return BatchFeature(inputs, tensor_type=return_tensors) if return_dict else inputs["input_ids"]
 
     def __call__(  # type: ignore[override]
@@ -307,74 +334,62 @@ class SpeechProcessor(ProcessorMixin):
         audio: Any = None,
         sampling_rate: int | None = None,
         return_tensors: str | None = "pt",
+        audios: Any = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Text that is written out already, with one placeholder token per clip; nothing is put in front.
 
         Args:
             text: One text or several; special tokens in it are read as such.
-            audio: One clip or a list of them in reading order, in any form of ``audio_parts.read_part``.
+            audio: One clip or a list of them in reading order, in any form of ``audio_parts.read_source``.
             sampling_rate: Of clips that are arrays, Hz.
             return_tensors: As in transformers.
-            kwargs: ``padding`` is accepted; batches are always padded, on the left.
+            audios: Another name for ``audio``.
+            kwargs: ``padding_side``, "left" (default) or "right"; ``padding`` is accepted, as batches are always
+                padded.
 
         Raises:
+            ConfigError: No text, arguments that this processor does not have, or clips and placeholders differ in
+                number.
+            AudioError: A clip that cannot be used.
             ModelError: Clips for a model that does not hear by embeddings; use ``apply_chat_template``.
         """
-        if text is None:
-            raise ConfigError("no text; a clip alone is asked about by apply_chat_template.")
-        texts = [text] if isinstance(text, str) else list(text)
-        clips = [] if audio is None else list(audio) if isinstance(audio, list | tuple) else [audio]
+        unknown = {k for k, v in kwargs.items() if v is not None} - {"padding", "padding_side"}
+        if unknown:
+            raise ConfigError(f"the processor does not take {', '.join(sorted(unknown))}; leave it out.")
+        if audio is not None and audios is not None:
+            raise ConfigError("both audio and audios are given, which are two names of the same; give one.")
+        texts = [text] if isinstance(text, str) else list(text or ())
+        if not texts or not all(isinstance(one, str) for one in texts):
+            raise ConfigError(
+                "wanted a text or a list of texts; a clip alone is asked about by apply_chat_template."
+            )
+        clips = list_clips(audios if audio is None else audio)
         if clips and self.audio_token_id is None:
             raise ModelError(
                 "this model hears no embeddings; pass clips as audio parts to apply_chat_template."
             )
-        parts = [{"type": "audio", "audio": clip, "sampling_rate": sampling_rate} for clip in clips]
         pieces = [one.split(self.audio_token) if self.audio_token else [one] for one in texts]
         wanted = sum(map(len, pieces)) - len(pieces)
         if wanted != len(clips):
+            other = self.audio_token != PLACEHOLDER and any(PLACEHOLDER in one for one in texts)
             raise ConfigError(
                 f"{len(clips)} clips for {wanted} {self.audio_token} in the text; wanted one for each, in order."
+                + (f" What is {PLACEHOLDER} elsewhere is {self.audio_token} for this model." if other else "")
             )
-        heard = self.clip_reader.read([read_part(p, self.sample_rate) for p in parts]) if parts else None
-        rows: list[dict[str, Any]] = []
-        clip = chunk = 0
-        for first, *others in pieces:
-            row: dict[str, Any] = {"input_ids": self._text_ids(first)}
-            begin = chunk
-            for piece in others:
-                assert heard is not None
-                row["input_ids"] += [self.audio_token_id] * heard.positions[clip] + self._text_ids(piece)
-                clip, chunk = clip + 1, chunk + heard.chunks[clip]
-            if heard is not None and chunk > begin:
-                row["input_features"] = heard.features[begin:chunk]
-                row["feature_lengths"] = heard.lengths[begin:chunk]
-            rows.append(row)
-        return BatchFeature(self.collate(rows), tensor_type=return_tensors)
+        waves = [read_source(clip, self.sample_rate, sampling_rate) for clip in clips]
+        heard = self.clip_reader.read(waves) if waves else None
+        # what a template writes at the beginning is in the text already
+        ids = [
+            [list(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in one] for one in pieces
+        ]
+        rows = place_clips(ids, heard, self.audio_token_id or 0)
+        inputs = self.collate(rows, kwargs.get("padding_side") or "left")
+        return BatchFeature(inputs, tensor_type=return_tensors)
 
-    def _text_ids(self, text: str) -> list[int]:
-        """Tokens of a piece of written-out text; what a template writes at the beginning is in it already."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
-
-    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Pad conversations on the left and put their clips one after the other."""
-        size, pad = max(len(row["input_ids"]) for row in rows), self.pad_id
-        ids = [[pad] * (size - len(row["input_ids"])) + list(row["input_ids"]) for row in rows]
-        mask = [[0] * (size - len(row["input_ids"])) + [1] * len(row["input_ids"]) for row in rows]
-        made: dict[str, Any] = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-        heard = [(i, row) for i, row in enumerate(rows) if "input_features" in row]
-        if heard:
-            lengths = [row["feature_lengths"] for _, row in heard]
-            longest = max(int(n.max()) for n in lengths)
-            padded = [
-                torch.nn.functional.pad(row["input_features"], (0, longest - row["input_features"].shape[-1]))
-                for _, row in heard
-            ]
-            index = [i for i, row in heard for _ in range(len(row["feature_lengths"]))]
-            made["input_features"] = torch.cat(padded)
-            made["feature_lengths"] = torch.cat(lengths)
-            made["audio_batch_index"] = torch.tensor(index)
-        return made
+    def collate(self, rows: Sequence[Mapping[str, Any]], padding_side: str = "left") -> dict[str, Any]:
+        """Pad conversations from ``prepare`` on one side, "left" or "right"; see ``batches.pad_rows``."""
+        return pad_rows(rows, self.pad_id, padding_side)
 
     @property
     def model_input_names(self) -> list[str]:
