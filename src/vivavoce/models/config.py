@@ -211,6 +211,7 @@ class SpeechLMConfig(PreTrainedConfig):
         refusal_text: Answer to what was not understood.
         sampling: Default fields of ``inference.sampling.SamplingOptions``.
         description: One line for lists of models.
+        published: What the published checkpoint that this was read from said, for its preset to write again.
         kwargs: Fields of ``PreTrainedConfig``.
 
     Raises:
@@ -232,6 +233,7 @@ class SpeechLMConfig(PreTrainedConfig):
         refusal_text: str = "Sorry, I did not understand.",
         sampling: dict[str, Any] | None = None,
         description: str = "",
+        published: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         faults = []
@@ -249,18 +251,18 @@ class SpeechLMConfig(PreTrainedConfig):
             raise ConfigError("; ".join(faults) + ".")
         self.text_config = _read_text_config(text_config)
         self.text_model_ref, self.text_form = text_model_ref, text_form
-        self.fingerprints = dict(fingerprints or {})
+        self.fingerprints, self.published = dict(fingerprints or {}), dict(published or {})
         self.refusal_text, self.sampling, self.description = refusal_text, dict(sampling or {}), description
         kwargs.setdefault("tie_word_embeddings", getattr(self.text_config, "tie_word_embeddings", False))
         super().__init__(**kwargs)
 
     @property
     def vocab_size(self) -> int:
-        return self.text_config.vocab_size
+        return self.text_config.get_text_config().vocab_size
 
     @property
     def hidden_size(self) -> int:
-        return self.text_config.hidden_size
+        return self.text_config.get_text_config().hidden_size
 
     @property
     def audio_token_id(self) -> int | None:
