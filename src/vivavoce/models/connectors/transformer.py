@@ -9,6 +9,7 @@ Letters: N clips, F encoder frames, P stacked positions, D width of the encoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,13 +71,14 @@ class TransformerProjector(nn.Module):
     def __init__(self, config: TransformerProjectorConfig) -> None:
         super().__init__()
         self.config, wide = config, config.encoder_size * config.stack_factor
-        self._layer_config = WhisperConfig(
-            d_model=config.encoder_size,
-            encoder_attention_heads=config.num_heads,
-            encoder_ffn_dim=config.intermediate_size,
-            activation_function=config.activation,
-            attn_implementation="sdpa",
-        )
+        fields: dict[str, Any] = {
+            "d_model": config.encoder_size,
+            "encoder_attention_heads": config.num_heads,
+            "encoder_ffn_dim": config.intermediate_size,
+            "activation_function": config.activation,
+            "attn_implementation": "sdpa",
+        }
+        self._layer_config = WhisperConfig(**fields)
         self.ln_pre = LlamaNorm(wide, config.norm_init)
         self.linear_in = nn.Linear(wide, config.encoder_size)
         self.embed_positions = nn.Embedding(config.max_positions, config.encoder_size)
