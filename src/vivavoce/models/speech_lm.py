@@ -124,7 +124,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
                 ``config.fingerprints`` recorded.
         """
         for name in ("hidden_size", "vocab_size"):
-            wanted, given = getattr(self.config.text_config, name), getattr(text_model.config, name)
+            wanted, given = getattr(self.config, name), getattr(text_model.config.get_text_config(), name)
             if wanted != given:
                 raise CheckpointError(
                     f"the text model {text_model.config.name_or_path!r} has {name} {given}, this model was "
@@ -219,6 +219,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         input_features: Tensor | None = None,
         feature_lengths: Tensor | None = None,
         audio_batch_index: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the text model over tokens and heard audio.
@@ -233,7 +234,8 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             input_features: float [N, M, T], the clips in reading order, row by row.
             feature_lengths: int64 [N], true frames.
             audio_batch_index: int64 [N], row of each clip; lets every row be checked on its own.
-            kwargs: More arguments of the text model (``use_cache``, ``logits_to_keep``, ...).
+            logits_to_keep: Compute logits of that many last positions only; 0 for all.
+            kwargs: More arguments of the text model (``use_cache``, ...).
 
         Raises:
             ModelError: Features where none belong, or placeholders and audio differ in number.
@@ -256,6 +258,8 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             position_ids = positions_from_mask(attention_mask, length)
         if position_ids is not None:
             kwargs["position_ids"] = position_ids
+        if not isinstance(logits_to_keep, int) or logits_to_keep:
+            kwargs["logits_to_keep"] = logits_to_keep
         return self.language_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
