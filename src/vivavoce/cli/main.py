@@ -17,12 +17,14 @@ import typer
 import vivavoce
 from vivavoce.base.errors import VivavoceError
 from vivavoce.base.registry import Registry
+from vivavoce.cli.recordings import spread_audio
 from vivavoce.cli.screen import one_line, print_error, print_stop
 
 # (panel of the help page, verbs in the order of the page)
 PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say")),
     ("Tokens", ("encode", "decode")),
+    ("Models", ("convert",)),
     ("Look", ("info", "models", "codecs")),
 )
 VERBS = Registry("command", {verb: f"vivavoce.cli.{verb}:{verb}" for _, verbs in PANELS for verb in verbs})
@@ -59,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug:
         _hush()
     try:
+        if given[:1] == ["chat"]:
+            given = spread_audio(given)
         result = build_app()(args=given or ["--help"], prog_name="vivavoce", standalone_mode=False)
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0

@@ -106,7 +106,7 @@ def load_speech_lm(
         elif (found := read_published(place, sources, accept_other, **arguments)) is not None:
             model, processor = found.model.to(arguments["device_map"][""]), found.processor
         else:
-            model, processor = _load_plain(place, kind, arguments)
+            model, processor = load_plain(place, kind, arguments)
     return model.eval(), processor
 
 
@@ -261,7 +261,7 @@ def _load_own(folder: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
     return model, SpeechProcessor.from_pretrained(folder)
 
 
-def _load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
+def load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
     """A causal LM whose tokenizer has audio tokens, by its preset."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

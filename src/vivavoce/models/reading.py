@@ -158,7 +158,8 @@ def read_model(
         if not (part == "language_model" and config.text_model_ref):  # that one came with its text model
             inject(getattr(model, part), part, lora)
     if config.lora or any(map(is_adapter, stored)):
-        load_adapters(model, stored, where)
+        as_stored = arguments.get("dtype", arguments.get("torch_dtype")) in (None, "auto")
+        load_adapters(model, stored, where, keep_dtype=as_stored)
     remember_weights(model)
     return model.eval(), info
 

@@ -113,13 +113,17 @@ def stored_tensors(source: str, hub: dict[str, Any]) -> dict[str, Callable[[], T
     return found
 
 
-def load_adapters(model: nn.Module, stored: Mapping[str, Callable[[], Tensor]], where: str) -> None:
+def load_adapters(
+    model: nn.Module, stored: Mapping[str, Callable[[], Tensor]], where: str, keep_dtype: bool
+) -> None:
     """Copy adapters into a model that has them in place already.
 
     Args:
         model: With fresh adapters.
         stored: Name -> function that gives the tensor; what is no adapter is left alone.
         where: For messages.
+        keep_dtype: Keep the dtype that they are stored in (float32 adapters on a half-precision model train better)
+            instead of taking that of the layers they adapt.
 
     Raises:
         CheckpointError: Adapters are missing, unexpected or of another shape.
@@ -133,9 +137,9 @@ def load_adapters(model: nn.Module, stored: Mapping[str, Callable[[], Tensor]], 
         "mismatched_keys": other,
     }
     raise_on_faults(names, where)
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(given[name])
+    for name, parameter in own.items():
+        dtype = given[name].dtype if keep_dtype else parameter.dtype
+        parameter.data = given[name].to(parameter.device, dtype, copy=True)
 
 
 def restore_buffers(model: SpeechLM) -> None:
