@@ -25,7 +25,7 @@ class StandIn:
         error: Raised by the next answer instead of answering.
     """
 
-    hears, speaks, chats, sample_rate = True, True, True, RATE
+    hears, speaks, chats, clips_first, sample_rate = True, True, True, False, RATE
 
     def __init__(self) -> None:
         self.loaded: list[tuple[str, str | None, str | None]] = []

@@ -11,7 +11,9 @@ from vivavoce.cli.assistants import open_assistant
 from vivavoce.cli.conversation import Conversation
 from vivavoce.cli.files import STREAM, check_recording, check_sound_path
 from vivavoce.cli.options import Debug, Device, Json, Quantize, Seed
+from vivavoce.cli.recordings import expand_recordings
 from vivavoce.cli.screen import print_result
+from vivavoce.cli.tasks import TRAJECTORY, Trajectories, task_text
 
 
 def chat(
@@ -20,11 +22,22 @@ def chat(
     ] = "nano",
     audio: Annotated[
         list[str] | None,
-        typer.Option("--audio", "-a", metavar="FILE", help="A recording to ask with; repeatable."),
+        typer.Option(
+            "--audio", "-a", metavar="FILE...", help="Recordings to ask with: files, a,b,c, or @list.txt."
+        ),
     ] = None,
     text: Annotated[
         str | None, typer.Option("--text", "-t", metavar="TEXT", help="A question, or words beside --audio.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK", help="A task the model has a prompt for, or `trajectory`: emotions over turns."
+        ),
+    ] = None,
+    joined: Annotated[
+        bool, typer.Option("--joined", help="With `trajectory`: all turns as one clip, cut at 30 s.")
+    ] = False,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="Speak the answer into this file.")
     ] = None,
@@ -63,13 +76,21 @@ def chat(
     In a conversation: /audio FILE asks with a recording, /save FILE keeps the last spoken answer, /reset
     starts anew, /help lists these, /quit or Ctrl-D leaves. Questions are also read from a pipe, one per
     line. Sampling options not given come from the model.
+
+    With --task trajectory, each recording is one turn of the user in a dialogue, and the answer tells how the
+    emotions went; without --audio, dialogues are read line by line.
     """
     if out == STREAM:
         raise ConfigError("chat writes its text on stdout; give --out FILE for the spoken answer.")
     if out is not None:
         check_sound_path(out)
-    for file in audio or []:
+    files = [file for given in audio or [] for file in expand_recordings(given)]
+    for file in files:
         check_recording(file)
+    if joined and task != TRAJECTORY:
+        raise ConfigError("--joined belongs to --task trajectory.")
+    if task and not files and task != TRAJECTORY:
+        raise ConfigError(f"--task {task} is about recordings; give them with --audio.")
     options: dict[str, Any] = {
         "temperature": temperature,
         "top_p": top_p,
@@ -79,17 +100,28 @@ def chat(
         "seed": seed,
         "max_new_tokens": max_tokens,
     }
-    if text is not None and not text.strip() and not audio:
+    if text is not None and not text.strip() and not files:
         raise ConfigError("--text is empty; wanted a question.")
-    if out is not None and text is None and not audio:
+    if out is not None and text is None and not files:
         raise ConfigError("--out keeps one answer, to --text or --audio; in a conversation use /save FILE.")
+    if task == TRAJECTORY and (out or voice or system):
+        raise ConfigError("--task trajectory answers in text; leave out --out, --voice and --system.")
     assistant = open_assistant(model, quantize, device)
+    if task == TRAJECTORY:
+        dialogues = Trajectories(assistant, model, options, joined, text, json)
+        if files:
+            dialogues.ask(files)
+        elif not dialogues.interactive():
+            raise typer.Exit(2)
+        return
+    if task:
+        text = task_text(assistant, task, text)
     conversation = Conversation(assistant, model, options, system=system, voice=voice, json=json)
-    if text is None and not audio:
+    if text is None and not files:
         if not conversation.interactive():
             raise typer.Exit(2)
         return
-    reply = conversation.ask(audio or [], text, speak=out is not None)
+    reply = conversation.ask(files, text, speak=out is not None)
     if out is not None:
         conversation.save(out)
     if json:

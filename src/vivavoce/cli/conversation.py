@@ -71,8 +71,9 @@ class Conversation:
         """
         from vivavoce.inference.collect import collect
 
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text is not None else []
-        content += [{"type": "audio", "audio": file} for file in files]
+        words: list[dict[str, Any]] = [{"type": "text", "text": text}] if text is not None else []
+        clips: list[dict[str, Any]] = [{"type": "audio", "audio": file} for file in files]
+        content = clips + words if self._assistant.clips_first else words + clips
         question = {"role": "user", "content": content if files else text}
         stream = self._assistant.stream(
             [*self._messages, question], audio=speak, voice=self._voice if speak else None, **self._options
@@ -80,7 +81,7 @@ class Conversation:
         rate = self._assistant.sample_rate if speak else None
         reply = collect(stream if self._json else self._show(stream), rate)
         if len(files) == 1 and reply.understood and reply.transcript:
-            content[-1]["transcript"] = reply.transcript
+            clips[0]["transcript"] = reply.transcript
         self._messages += [question, {"role": "assistant", "content": reply.text}]
         self._last = reply
         return reply

@@ -9,6 +9,26 @@ from pathlib import Path
 from vivavoce.base.errors import AudioError, ConfigError
 from vivavoce.cli.files import STREAM
 
+LIKE_RECORDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".webm", ".aiff")
+
+
+def spread_audio(arguments: Sequence[str]) -> list[str]:
+    """Let ``--audio a.wav b.wav`` be ``--audio a.wav --audio b.wav``, as people write it.
+
+    Only arguments that look like recordings or lists of them are taken; a model's name stays what it is.
+    """
+    spread: list[str] = []
+    after = False  # the last argument was a recording
+    for argument in arguments:
+        if spread and spread[-1] in ("--audio", "-a"):
+            after = True
+        elif after and (argument.startswith("@") or argument.lower().endswith(LIKE_RECORDINGS)):
+            spread.append("--audio")
+        else:
+            after = False
+        spread.append(argument)
+    return spread
+
 
 def expand_recordings(text: str) -> list[str]:
     """List the recordings that an argument names, in order.

@@ -65,6 +65,11 @@ class Assistant:
         return isinstance(self.model.config.audio_out, TokensOut)
 
     @property
+    def clips_first(self) -> bool:
+        """Whether words about a clip belong after it, as the model was trained."""
+        return bool(getattr(self.model.config.audio_in, "clip_after", ""))
+
+    @property
     def chats(self) -> bool:
         """False for models that only read text aloud."""
         mouth = self.model.config.audio_out
@@ -158,6 +163,8 @@ class Assistant:
                     f"{self.name} has no prompt for transcribing; chat with it about the recording."
                 )
             asked = [{"type": "text", "text": ears.transcribe_prompt}, part]
+            if isinstance(ears, EmbeddingsIn) and ears.clip_after:
+                asked.reverse()  # such models were asked after the clip
             text = "".join(self._turn([{"role": "user", "content": asked}], sampling).text())
             understood = bool(text.strip())
         total = time.perf_counter() - began
