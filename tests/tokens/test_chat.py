@@ -201,6 +201,21 @@ def test_a_begun_answer_is_continued() -> None:
         render_chat(TOKENIZER, CHAT, [IDS] * 3, continue_last=True, add_generation_prompt=True)
 
 
+@pytest.mark.parametrize("opening", ["assistant:", "assistant: "])
+def test_a_space_that_the_generation_prompt_lacks_is_learned(opening: str) -> None:
+    """Where it is a token of its own, a model that never learned it could not begin its answer."""
+    template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content }}<|eot_id|>{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ {opening!r} }}}}{{% endif %}}"
+    )
+    chat = [turn("user", "hello"), turn("assistant", "東")]
+    rendered = render_chat(TOKENIZER, chat, template=template)
+    asked = render_chat(TOKENIZER, chat[:1], template=template, add_generation_prompt=True)
+    answer = str(TOKENIZER.decode(rendered.input_ids[len(asked.input_ids) :]))
+    assert answer == ("東" if opening.endswith(" ") else " 東") + "<|eot_id|>"
+    assert learned(rendered) == answer
+
+
 def test_tokenizers_without_a_template() -> None:
     tokenizer = metaspace_tokenizer()
     chat = [turn("user", "hello ", AUDIO, "the weather"), turn("assistant", "Rain is likely.")]

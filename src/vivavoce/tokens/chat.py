@@ -142,7 +142,11 @@ def render_chat(
     )
     text = aligned.text[: aligned.contents[-1][1]] if continue_last else aligned.text
     must_end = loss_on != "everything" and not (add_generation_prompt or continue_last)
-    learned = [(*place, weight[0]) for place, weight in zip(aligned.contents, weights, strict=True)]
+    gap = _space_of_answers(tokenizer, source, [text[:begin] for begin, _ in aligned.contents])
+    learned = [
+        (begin - gap if text[:begin].endswith(" ") and weight[0] > 0 else begin, end, weight[0])
+        for (begin, end), weight in zip(aligned.contents, weights, strict=True)
+    ]
     learned += turn_ends(tokenizer, text, aligned.contents, weights, end_of_turn, must_end)
     refused = [vocabulary.audio_ids] if vocabulary else []
     if placeholder_id is not None:
@@ -231,6 +235,29 @@ def orpheus_prompt(
             roles["end_of_ai"],
         ]
     return [*prompt, *human(f"{voice}: {text}" if voice else text), vocabulary.start_id]
+
+
+def _space_of_answers(tokenizer: Any, template: str | None, befores: Sequence[str]) -> int:
+    """1 if the space before an answer is not in the generation prompt: a model must then write it, and where it is
+    a token of its own it must be learned with the answer.
+
+    Args:
+        tokenizer: Its template renders.
+        template: As ``find_template`` returns it.
+        befores: What stands before each message.
+    """
+    if not any(text.endswith(" ") for text in befores):
+        return 0
+    try:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "a"}],
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except Exception:  # noqa: BLE001  (a template may want other roles first; it then tells nothing)
+        return 0
+    return int(not prompt.endswith(" "))
 
 
 @dataclass(frozen=True)
