@@ -12,6 +12,8 @@ PRESETS = Registry(
     {
         "jan_llama3": "vivavoce.models.presets.jan_llama3:JAN_LLAMA3",
         "orpheus": "vivavoce.models.presets.orpheus:ORPHEUS",
+        "salmonn": "vivavoce.models.presets.salmonn.preset:SALMONN",
+        "ultravox": "vivavoce.models.presets.ultravox.preset:ULTRAVOX",
     },
     group="vivavoce.presets",
 )
