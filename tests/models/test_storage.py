@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.models.tiny import hearing_batch, hearing_model
+from tests.models.tiny import PLACEHOLDER, hearing_batch, hearing_model, text_config
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM
 
 from vivavoce.base.errors import CheckpointError, ModelError
+from vivavoce.models.config import SpeechLMConfig
 from vivavoce.models.speech_lm import SpeechLM
 
 
@@ -115,3 +116,74 @@ def test_computed_buffers_of_parts_survive_loading(tmp_path, monkeypatch):
     hearing_model().save_pretrained(tmp_path)
     again = SpeechLM.from_pretrained(tmp_path)
     assert again.connector.table.tolist() == [1, 2, 3, 4]
+
+
+_WAVES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": [8, 8],
+    "conv_stride": [20, 16],
+    "conv_kernel": [40, 16],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "conv_depthwise_kernel_size": 7,
+}
+_BEATS = {
+    "input_patch_size": 16,
+    "embed_dim": 16,
+    "encoder_layers": 1,
+    "encoder_embed_dim": 16,
+    "encoder_ffn_embed_dim": 24,
+    "encoder_attention_heads": 2,
+    "conv_pos": 8,
+    "conv_pos_groups": 4,
+}
+_WHISPER = {"num_mel_bins": 80, "max_source_positions": 50, "d_model": 16, "encoder_layers": 1}
+_WHISPER |= {"encoder_attention_heads": 2, "encoder_ffn_dim": 24}
+ENCODERS = {
+    "whisper": ({"type": "whisper", "model": _WHISPER}, 16),
+    "beats": ({"type": "beats", **_BEATS}, 16),
+    "rotary": (
+        {
+            "type": "huggingface",
+            "model": {"model_type": "wav2vec2-conformer", "position_embeddings_type": "rotary", **_WAVES},
+        },
+        16,
+    ),
+    "relative": (
+        {
+            "type": "huggingface",
+            "model": {"model_type": "wav2vec2-bert", "position_embeddings_type": "relative", **_WAVES},
+        },
+        16,
+    ),
+}
+ENCODERS["dual"] = (
+    {
+        "type": "dual",
+        "first": {**ENCODERS["whisper"][0], "pad_to_longest": True},
+        "second": ENCODERS["beats"][0],
+    },
+    32,
+)
+
+
+@pytest.mark.parametrize("kind", list(ENCODERS))
+def test_every_encoder_hears_the_same_after_loading(tmp_path, kind):
+    encoder, size = ENCODERS[kind]
+    stack = {"type": "stack", "encoder_size": size, "text_size": 32, "stack_factor": 2, "hidden_size": 24}
+    side = {"type": "embeddings", "encoder": encoder, "connector": stack, "audio_token_id": PLACEHOLDER}
+    torch.manual_seed(0)
+    model = SpeechLM(SpeechLMConfig(text_config=text_config(), audio_in=side)).eval()
+    waves = model.audio_encoder.takes == "waveform"
+    clips = 0.1 * torch.randn(2, 16_000) if waves else torch.randn(2, 80, 90)
+    lengths = torch.tensor([clips.shape[-1], clips.shape[-1] // 2])
+    model.save_pretrained(tmp_path)
+    again = SpeechLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        first, second = model.hear(clips, lengths), again.hear(clips, lengths)
+    assert first.counts.tolist() == second.counts.tolist() and int(first.counts.min()) > 0
+    assert torch.equal(first.embeddings, second.embeddings)

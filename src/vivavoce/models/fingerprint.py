@@ -21,6 +21,8 @@ SAMPLES = 16  # values of each tensor that are looked at
 SMALLEST = 2.0**-13  # values below count as zero, as half precision blurs them
 _GOLDEN = 0.6180339887498949
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# buffers in old files, and a vector that checkpoints may lack
+_NOT_TRAINED = ("inv_freq", "position_ids", "masked_spec_embed")
 _UNKNOWN = "0" * 16
 
 
@@ -92,7 +94,7 @@ def _own(weights: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, Tenso
     items = weights.named_parameters() if isinstance(weights, nn.Module) else weights.items()
     seen = set()
     for name, tensor in items:
-        if is_adapter(name) or name.endswith(("inv_freq", "position_ids")):
+        if is_adapter(name) or name.endswith(_NOT_TRAINED):
             continue
         if tensor.is_meta:
             raise ModelError(

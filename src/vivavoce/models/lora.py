@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError
 from vivavoce.models.config import ADAPTED_PARTS, EmbeddingsIn, Lora
@@ -192,5 +192,5 @@ def _leaves(module: nn.Module) -> Iterator[str]:
     """Last words of the names of layers that have a weight matrix."""
     for name, layer in module.named_modules():
         weight = getattr(layer, "weight", None)
-        if name and weight is not None and weight.dim() >= 2:
+        if name and isinstance(weight, Tensor) and weight.dim() >= 2:
             yield name.rpartition(".")[2]

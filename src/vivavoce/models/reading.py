@@ -160,7 +160,8 @@ def read_model(
     if config.lora or any(map(is_adapter, stored)):
         as_stored = arguments.get("dtype", arguments.get("torch_dtype")) in (None, "auto")
         load_adapters(model, stored, where, keep_dtype=as_stored)
-    remember_weights(model)
+    named = [part_of(prefix) for prefix in references(model)]
+    remember_weights(model, *{"language_model", "audio_encoder", *named})
     return model.eval(), info
 
 

@@ -6,15 +6,17 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from vivavoce.base.errors import ModelError
-from vivavoce.models.config import SpeechLMConfig
+from vivavoce.models import ENCODERS
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, build_part
 from vivavoce.models.fingerprint import fingerprint, same_weights
 from vivavoce.models.lora import is_adapter, plain_name
-from vivavoce.models.references import TEXT, bundled, part_of, references
+from vivavoce.models.references import ENCODER, TEXT, bundled, part_of, references
 
 if TYPE_CHECKING:
     from vivavoce.models.speech_lm import SpeechLM
@@ -35,21 +37,17 @@ class AsLoaded:
     versions: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def remember_weights(model: SpeechLM) -> None:
-    """Note the weights of the parts that can be stored by reference; costs milliseconds."""
-    parts = {"language_model", "audio_encoder", *map(part_of, references(model))}
-    found = {
-        part: model.get_submodule(part)
-        for part in sorted(parts)
-        if getattr(model, part.split(".")[0]) is not None
-    }
-    model.as_loaded = {part: _note(module) for part, module in found.items() if not _is_absent(module)}
+def remember_weights(model: SpeechLM, *parts: str) -> None:
+    """Note the weights of parts that have just been loaded; costs milliseconds."""
+    for part in parts:
+        module = model.get_submodule(part) if getattr(model, part.split(".")[0]) is not None else None
+        if module is not None and not _is_absent(module):
+            model.as_loaded[part] = _note(module)
 
 
 def _note(part: nn.Module) -> AsLoaded:
-    versions = {
-        plain_name(n): (id(p), p._version) for n, p in part.named_parameters() if not p.is_inference()
-    }
+    own = {plain_name(n): p for n, p in part.named_parameters() if not is_adapter(n) and not p.is_inference()}
+    versions = {name: (id(p), p._version) for name, p in own.items()}
     return AsLoaded(fingerprint(part), versions)
 
 
@@ -121,8 +119,14 @@ def _fingerprints(model: SpeechLM, named: Mapping[str, str], tensors: Mapping[st
         }
         if not own or any(t.is_meta for t in own.values()):
             continue  # not loaded, so not changed
-        now, before = fingerprint(own), model.as_loaded.get(part)
-        module = model.get_submodule(part)
+        now, module = fingerprint(own), model.get_submodule(part)
+        before = model.as_loaded.get(part)
+        if (
+            before is None
+            and prefix.startswith(ENCODER)
+            and any(p.requires_grad for p in module.parameters())
+        ):
+            before = AsLoaded(_published(model, prefix, reference))
         if before is not None and (not same_weights(now, before.fingerprint) or _was_trained(module, before)):
             raise ModelError(
                 f"the weights of {part} were changed since they were loaded, and a reference to {reference!r} would "
@@ -130,6 +134,21 @@ def _fingerprints(model: SpeechLM, named: Mapping[str, str], tensors: Mapping[st
             )
         found[part] = f"{now} {reference}"
     return {part: value for part, value in found.items() if part in map(part_of, named)}
+
+
+def _published(model: SpeechLM, prefix: str, reference: str) -> str:
+    """Fingerprint of an encoder as its reference has it, for one that was loaded by hand and may be trained."""
+    assert isinstance(model.config.audio_in, EmbeddingsIn)
+    encoder = build_part(ENCODERS, model.config.audio_in.encoder, "audio_in.encoder")
+    try:
+        encoder.load_reference(prefix.removeprefix(ENCODER), Path(model.name_or_path or "."))
+    except ModelError as error:
+        raise ModelError(
+            f"whether the weights of {part_of(prefix)} are still those of {reference!r} cannot be checked: {error} "
+            'Freeze them if they were not trained, or save with backbone="merged".'
+        ) from error
+    dtype = next(model.get_submodule(part_of(prefix)).parameters()).dtype
+    return fingerprint(encoder.get_submodule(part_of(prefix).partition(".")[2]).to(dtype))
 
 
 def _was_trained(module: nn.Module, before: AsLoaded) -> bool:

@@ -96,7 +96,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         elsewhere = {"^" + re.escape(prefix) for prefix in references(self) if prefix.startswith(ENCODER)}
         self._keys_to_ignore_on_load_missing.update(elsewhere)  # type: ignore[union-attr]
         self.as_loaded: dict[str, AsLoaded] = {}
-        remember_weights(self)
+        remember_weights(self, "language_model")
 
     def _init_weights(self, module: nn.Module) -> None:
         """Leave parts as their own constructors made them; the text model initialises itself."""
@@ -136,7 +136,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         check_weights(recorded, text_model, "language_model", given, self.name_or_path or "this model")
         self.language_model = text_model
         self.config.text_config = text_model.config
-        remember_weights(self)
+        remember_weights(self, "language_model")
         if "language_model" in self.config.lora:
             inject(text_model, "language_model", self.config.lora["language_model"])
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
