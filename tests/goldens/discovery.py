@@ -22,7 +22,12 @@ SIGNATURES = {
 }
 
 # kind -> module beside this one that checks it; a kind without one fails in test_kinds.py
-CHECKS = {"snac": "test_snac.py", "jan_llama3": "test_jan_llama3.py", "salmonn": "test_salmonn.py"}
+CHECKS = {
+    "snac": "test_snac.py",
+    "jan_llama3": "test_jan_llama3.py",
+    "salmonn": "test_salmonn.py",
+    "ultravox": "test_ultravox.py",
+}
 
 # what the check of a kind covers, directly under its folder; None: the check discovers everything by itself
 COVERED: dict[str, frozenset[str] | None] = {
@@ -37,13 +42,13 @@ COVERED: dict[str, frozenset[str] | None] = {
             "wav",
         }
     ),
-    "salmonn": frozenset({"README.json", "beats", "qformer"}),
+    "salmonn": frozenset({"README.json", "beats", "qformer", "whole"}),  # whole: test_salmonn_whole.py
+    "ultravox": None,
 }
 
 # kind -> {entry: why it is skipped}
 NOT_YET = {
     "jan_llama3": {"adam_mini": "checked once the optimizer is built"},
-    "salmonn": {"whole": "checked once the preset is built"},
 }
 
 
