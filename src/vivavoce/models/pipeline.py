@@ -254,7 +254,7 @@ def _place(messages: list[dict[str, Any]], clips: list[Any], spellings: set[str]
             placed.append({"type": "text", "text": first} if others or isinstance(part, str) else part)
             for piece in others:
                 placed += [next(waiting), {"type": "text", "text": piece}]
-        messages[i] = {**messages[i], "content": placed}
+        messages[i] = {**messages[i], "content": [p for p in placed if p != {"type": "text", "text": ""}]}
     return messages
 
 
