@@ -7,12 +7,14 @@ that dataclass.
 
 from vivavoce.base.registry import Registry
 
-# forward(features, lengths int64 [N]) -> (states [N, F, D], frames), each state zero past its clip's own frames, and
-# a batch gives each clip what it gets alone. Features are float32, whatever the weights are: [N, M, T] log-mel frames
-# if ``takes`` is "log_mel", [N, S] samples at 16 kHz if it is "waveform". ``num_frames(lengths)`` promises ``frames``,
-# int64 [N], or [N, K] for K streams side by side in D. Further attributes: ``hidden_size`` (D), ``longest`` (most
-# frames or samples of one pass, or None), ``reference_padding`` (True: batches leak padding as the reference does),
-# and for weights that are stored elsewhere ``references()`` and ``load_reference(prefix, folder, **hub)``.
+# forward(features, lengths int64 [N]) -> (states [N, F, D], frames). States are zero past a clip's own
+# frames, and a batch gives each clip what it gets alone. Features are float32, whatever the weights are:
+# log-mel frames [N, M, T] if the attribute ``takes`` is "log_mel", samples at 16 kHz [N, S] if it is
+# "waveform". ``num_frames(lengths)`` promises ``frames``: int64 [N], or [N, K] for K streams side by side in
+# D. Further attributes: ``hidden_size`` (D); ``longest`` (most frames or samples of one pass, or None);
+# ``reference_padding`` (True: padding leaks into a batch as in the reference implementation). For weights
+# stored elsewhere: ``references()`` (prefix of parameters -> ref) and ``load_reference(prefix, folder,
+# **hub)``.
 ENCODERS = Registry(
     "audio encoder",
     {

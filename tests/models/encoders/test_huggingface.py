@@ -88,7 +88,7 @@ def _clips(kind: str) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     wave = 0.1 + 0.2 * torch.randn(len(lengths), int(lengths.max()), generator=generator)
     for row, n in zip(wave, lengths.tolist(), strict=True):
-        row[n:] = 5.0
+        row[n:] *= 20.0
     return wave, lengths
 
 
@@ -268,7 +268,7 @@ def test_models_of_another_form_are_refused_with_the_list() -> None:
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "wav2vec2-conformer", "wav2vec2-bert relative"])
 def test_a_speech_lm_keeps_it(kind: str, tmp_path: Path) -> None:
-    """Saved and loaded through transformers, whose loader renames weight norms and forgets computed buffers."""
+    """Saved and loaded by transformers, which renames weight norms and forgets computed buffers."""
     record = {"type": "huggingface", "model": _model(kind)}
     connector = {"type": "stack", "encoder_size": 16, "text_size": 32, "stack_factor": 2, "hidden_size": 24}
     ears = {"encoder": record, "connector": connector, "audio_token_id": PLACEHOLDER}
@@ -296,6 +296,11 @@ def test_one_line_brings_an_encoder(published: tuple[Path, dict[str, Tensor]]) -
     record = encoder_record(folder)
     assert json.loads(json.dumps(record)) == record and feature_settings(record) == {}
     assert record["type"] == "huggingface" and record["normalise"] is False
+    settings = folder / "preprocessor_config.json"
+    stored = settings.read_text()
+    settings.write_text("{}")
+    assert "normalise" not in encoder_record(folder)
+    settings.write_text(stored)
     ears = build_part(ENCODERS, record, "audio_in.encoder")
     assert ears.references() == {"": str(folder)}
     ears.load_reference("", Path("elsewhere"), dtype=torch.float32)
@@ -347,6 +352,19 @@ def test_records_of_what_is_no_encoder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelError, match="no config of an encoder"):
         encoder_record(tmp_path)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_filter_bank_is_the_extractors(normalise: bool) -> None:
+    """Few frames, one odd, of a quiet clip: how variance is counted and the floor matter."""
+    ears = _ears("wav2vec2-bert", normalise=normalise)
+    wave = 1e-4 * torch.randn(1, 400 + 4 * 160, generator=torch.Generator().manual_seed(0))
+    ours, pairs = ears._filter_bank(wave, torch.tensor([wave.shape[1]]))
+    extractor = SeamlessM4TFeatureExtractor()
+    made = extractor(wave.numpy(), do_normalize_per_mel_bins=normalise, sampling_rate=16000)
+    expected = torch.from_numpy(np.asarray(made["input_features"]))[:, : int(pairs)]
+    assert pairs.tolist() == [2] and ours.shape == (1, 2, 160)
+    torch.testing.assert_close(ours, expected.float(), rtol=0, atol=2e-3)
 
 
 def test_numbers_are_those_of_numpy() -> None:

@@ -1,4 +1,4 @@
-"""Whisper for clips of any length: as transformers where it speaks, as the goldens, and a batch as each alone."""
+"""Whisper for clips of any length: as transformers, as the goldens, and a batch as each clip alone."""
 
 from __future__ import annotations
 
@@ -108,11 +108,9 @@ def test_reference_padding_equals_the_ultravox_encoder(path: Path) -> None:
         assert frames.tolist() == [-(-n // 2) for n in lengths.tolist()]
 
 
-@pytest.mark.parametrize("path", _cases("salmonn", "whole/train_*.safetensors"))
+@pytest.mark.parametrize("path", _cases("salmonn", "whole/train_s*.safetensors"))
 def test_full_context_equals_the_salmonn_encoder(path: Path) -> None:
     goldens = load_file(path)
-    if "whisper_out" not in goldens:
-        pytest.skip("this case holds no audio")
     model = json.loads((path.parent / "config.json").read_text())["whisper"]
     ears = WhisperEars(WhisperEarsConfig(model=model, pad_to_longest=True)).eval()
     ears.encoder.load_state_dict(load_file(path.parent / "whisper_encoder.safetensors"))
@@ -210,7 +208,7 @@ def test_reference_padding_leaks_and_says_so() -> None:
 
 
 def _masked_by_hand(ears: WhisperEars, features: Tensor, lengths: Tensor, block: int | None) -> Tensor:
-    """Ultravox's forward written out: an additive mask for every pair of positions, attention in plain algebra."""
+    """Ultravox's forward written out: an additive mask for every pair of positions, plain attention."""
     encoder = ears.encoder
     x = nn.functional.gelu(encoder.conv2(nn.functional.gelu(encoder.conv1(features)))).mT
     size = x.shape[1]

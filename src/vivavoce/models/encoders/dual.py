@@ -18,7 +18,6 @@ from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.models import ENCODERS
 from vivavoce.models.config import build_part
 from vivavoce.models.encoders.references import feature_settings
-from vivavoce.models.layers import length_mask
 
 _PARTS = ("first", "second")
 
@@ -30,8 +29,8 @@ class DualEarsConfig:
     Attributes:
         first: Record of an encoder, ``{"type": name in ENCODERS, ...}``.
         second: Record of another.
-        features: Arguments of ``audio.features.LogMel`` for parts that take log-mel features; empty for what the
-            part itself was trained on.
+        features: Arguments of ``audio.features.LogMel`` for parts that take log-mel features; empty for what
+            the part itself was trained on.
     """
 
     first: dict[str, Any]
@@ -47,8 +46,8 @@ class DualEarsConfig:
 class DualEars(nn.Module):
     """Waveforms [N, S] at 16 kHz -> states [N, F, D] of two encoders, beside each other in width.
 
-    Frame ``i`` of one stands beside frame ``i`` of the other, whatever their rates; the shorter is continued with
-    zeros. A batch gives each clip what it gets alone if both parts do.
+    Frame ``i`` of one stands beside frame ``i`` of the other, whatever their rates; the shorter is continued
+    with zeros. A batch gives each clip what it gets alone if both parts do.
 
     Attributes:
         streams: Width of each stream in ``states``, in order; what connectors of several streams ask for.
@@ -108,7 +107,7 @@ class DualEars(nn.Module):
         """Encode a batch of clips with both.
 
         Args:
-            features: float [N, S], 16 kHz mono, nominally within -1 and 1.
+            features: float [N, S], 16 kHz mono, nominally within -1 and 1, zero past a clip's length.
             lengths: True samples, int64 [N], each 1 to S.
 
         Returns:
@@ -121,8 +120,6 @@ class DualEars(nn.Module):
         if features.dim() != 2:
             raise ModelError(f"waveforms have shape {list(features.shape)}; wanted [clips, samples].")
         wave = features.float()
-        inside = length_mask(lengths, wave.shape[1])
-        wave = wave.masked_fill(~inside, 0.0)
         heard = [
             part(*(mel(wave, lengths) if mel is not None else (wave, lengths)))
             for part, mel in zip(self._parts, self._mels, strict=True)

@@ -1,6 +1,7 @@
 """Encoders of transformers that read waveforms: wav2vec 2.0, HuBERT, WavLM and their relatives.
 
-Letters: N clips, S samples, T filter-bank frames (100 Hz), P pairs of them, F encoder frames (50 Hz), D width.
+Letters: N clips, S samples, T filter-bank frames (100 Hz), P pairs of them, F encoder frames (50 Hz),
+D width.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class HuggingFaceEarsConfig:
     Attributes:
         model: Config of transformers as a dict with ``model_type``, all fields or only those that differ.
             SpecAugment (``apply_spec_augment``) is off unless it is set here.
-        normalise: Scale each clip to mean 0 and variance 1 (the filter bank's bins, for wav2vec2-bert). A model's
-            ``preprocessor_config.json`` says so as ``do_normalize``.
+        normalise: Scale each clip to mean 0 and variance 1 (the filter bank's bins, for wav2vec2-bert). A
+            model's ``preprocessor_config.json`` says so as ``do_normalize``.
         longest_samples: Most samples of one pass, at 16 kHz; null for no limit.
         ref: Hub id or folder of published weights, when they are not stored with the model.
     """
@@ -66,16 +67,16 @@ class HuggingFaceEars(nn.Module):
 
     A batch gives each clip what it gets alone, which takes care with these models:
 
-    - wav2vec 2.0, HuBERT, WavLM, UniSpeech, UniSpeech-SAT and wav2vec2-bert run in one batch with padding masked.
-      Those with ``feat_extract_norm: "group"`` (most base models) take statistics over a clip's whole time; here
-      these are taken over its true frames only (``ClipConvLayer``).
+    - wav2vec 2.0, HuBERT, WavLM, UniSpeech, UniSpeech-SAT and wav2vec2-bert run in one batch with padding
+      masked. Those with ``feat_extract_norm: "group"`` (most base models) take statistics over a clip's whole
+      time; here these are taken over its true frames only (``ClipConvLayer``).
     - In all other models, and in those with an adapter or with batch norm over positions, padding leaks. Only
       clips of equal length run together; where all lengths differ that is one by one. Training with fully
       sharded data parallelism, where all processes must run equally often, does not work with these.
 
-    With ``reference_padding`` clips run in one batch padded with zeros, as transformers and its extractors do it.
-    Models with ``feat_extract_norm: "group"`` were published without attention mask: they scale and hear the
-    padding too.
+    With ``reference_padding`` clips run in one batch padded with zeros, as transformers and its extractors do
+    it. Models with ``feat_extract_norm: "group"`` were published without attention mask: they scale and hear
+    the padding too.
 
     A clip too short for one frame is lengthened with silence after it is normalised.
     """
@@ -183,7 +184,7 @@ class HuggingFaceEars(nn.Module):
         return states
 
     def _wave(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale clips and zero what is past them; [N, S'] float32 and sizes int64 [N], at least ``shortest``."""
+        """Scale clips and zero what is past them; float32 [N, S'] and sizes [N], at least ``shortest``."""
         x = features.float().masked_fill(~length_mask(lengths, features.shape[1]), 0.0)
         if self.config.normalise:
             heard = (
@@ -211,8 +212,7 @@ class HuggingFaceEars(nn.Module):
             bank = _standard(bank, real, frames[:, None], 1)
         pairs = frames // 2
         bank = bank.mT[:, : 2 * int(pairs.max())]
-        x = bank.reshape(len(bank), -1, 2 * FBANK_MELS)
-        return x * length_mask(pairs, x.shape[1])[..., None], pairs
+        return bank.reshape(len(bank), -1, 2 * FBANK_MELS), pairs
 
     def references(self) -> dict[str, str]:
         """Where published weights come from: {"": ref}, or nothing."""
@@ -251,16 +251,14 @@ class HuggingFaceEars(nn.Module):
                 f"network, run `hf download {source}` elsewhere and set ref to that folder."
             ) from error
         wrong = [f"{n} is {list(a)}, the config wants {list(b)}" for n, a, b in info["mismatched_keys"]]
-        missing = sorted(set(info["missing_keys"]) - set(_MAY_MISS))
-        if wrong or missing:
-            faults = ([f"{', '.join(missing[:5])} missing"] if missing else []) + sorted(wrong)[:5]
-            raise CheckpointError(f"{source} does not fit the config: {'; '.join(faults)}.")
+        if wrong:
+            raise CheckpointError(f"{source} does not fit the config: {'; '.join(sorted(wrong)[:5])}.")
         tensors = {k: v for k, v in loaded.state_dict().items() if k not in info["missing_keys"]}
         fill(self.encoder, tensors, source, may_miss=_MAY_MISS)
 
 
 class ClipConvLayer(nn.Module):
-    """A first convolution with a norm over time, whose statistics are those of each clip and not of the padding.
+    """A first convolution with a norm over time, whose statistics are each clip's and not the padding's.
 
     Takes the place of transformers' layer, with its parameters and their names. It is not recomputed under
     gradient checkpointing, as the lengths are not part of its input.
@@ -308,7 +306,8 @@ def _shortest(inner: PreTrainedConfig) -> int:
 def _standard(x: Tensor, real: Tensor, count: Tensor, spare: int) -> Tensor:
     """Scale the last axis to mean 0 and variance 1 over its real places, and zero the others.
 
-    ``spare`` 1 divides the variance by one less than the count, as PyTorch does by default, 0 does not, as NumPy.
+    ``spare`` 1 divides the variance by one less than the count, as PyTorch does by default, 0 does not, as
+    NumPy.
     """
     count = count[..., None]
     mean = (x * real).sum(-1, keepdim=True) / count

@@ -1,4 +1,4 @@
-"""Published encoders: the record of one in a single line, and its weights into a part that is built already."""
+"""Published encoders: the record of one in a line of code, and its weights into a part that is built."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils.hub import cached_file
 
 from vivavoce.base.errors import CheckpointError, ConfigError, ModelError
+from vivavoce.models.lora import is_adapter, plain_name
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -38,8 +39,8 @@ def encoder_record(name_or_path: str | Path, **hub: Any) -> dict[str, Any]:
     Only the config is read; the weights come with ``load_reference``.
 
     Args:
-        name_or_path: Hub id or folder of a Whisper model, or of an encoder of waveforms that transformers knows
-            (wav2vec 2.0, HuBERT, WavLM, ...), with whatever head.
+        name_or_path: Hub id or folder of a Whisper model, or of an encoder of waveforms that transformers
+            knows (wav2vec 2.0, HuBERT, WavLM, ...), with whatever head.
         hub: ``cache_dir``, ``local_files_only``, ``token``, ``revision``, ``subfolder``.
 
     Returns:
@@ -67,7 +68,6 @@ def encoder_record(name_or_path: str | Path, **hub: Any) -> dict[str, Any]:
             f"{', '.join(MODEL_TYPES)}. An encoder of another form needs a part of its own in ENCODERS."
         )
     record: dict[str, Any] = {"type": "huggingface", "model": encoder_fields(config.to_diff_dict())}
-    record["model"]["model_type"] = config.model_type
     if not _normalises(name_or_path, hub):
         record["normalise"] = False
     return {**record, "ref": str(name_or_path)}
@@ -96,7 +96,7 @@ def whisper_fields(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def encoder_fields(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a config dict what is not about the encoder: heads, file names, the dtype it is stored in."""
+    """Leave out of a config dict what is not about the encoder: heads, file names, the stored dtype."""
     return {name: value for name, value in model.items() if name not in _NOT_THE_ENCODER}
 
 
@@ -196,9 +196,9 @@ def fill(
         CheckpointError: A tensor is missing, or has another shape than the config wants.
     """
     own = {
-        name.replace(".base_layer.", "."): (name, value)
+        plain_name(name): (name, value)
         for name, value in module.state_dict(keep_vars=True).items()
-        if ".lora_" not in name
+        if not is_adapter(name)
     }
     missing = [name for name in own if name not in tensors and name not in may_miss]
     shapes = {n: (list(tensors[n].shape), list(v.shape)) for n, (_, v) in own.items() if n in tensors}
@@ -228,7 +228,7 @@ def _file(source: str, name: str, hub: Mapping[str, Any]) -> Path | None:
 
 
 def _normalises(name_or_path: str | Path, hub: dict[str, Any]) -> bool:
-    """Whether a model's own extractor scales waveforms to unit variance; so it does unless its file says no."""
+    """Whether a model's own extractor scales waveforms to unit variance: unless its file says no."""
     try:
         file = _file(str(name_or_path), "preprocessor_config.json", hub)
         settings = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}

@@ -42,8 +42,8 @@ class WhisperEarsConfig:
     Attributes:
         model: Fields of transformers' ``WhisperConfig``, all or only those that differ; the decoder's are not
             used.
-        pad_to_longest: Continue every clip with silence to the full context, as OpenAI and SALMONN do: Whisper
-            was trained so. By default a clip is only as long as it is, as in Ultravox.
+        pad_to_longest: Continue every clip with silence to the full context, as OpenAI and SALMONN do:
+            Whisper was trained so. By default a clip is only as long as it is, as in Ultravox.
         block_frames: Let a frame attend to its own and earlier blocks of so many encoder frames (20 ms each)
             only, so that what was heard is final once a block is over.
         ref: Hub id, folder or file of published weights, when they are not stored with the model.
@@ -65,15 +65,15 @@ class WhisperEarsConfig:
 class WhisperEars(nn.Module):
     """Log-mel features [N, M, T] -> states [N, F, D], with ``F = ceil(T / 2)``.
 
-    A batch gives each clip what it gets alone: past its frames the features, the first convolution's output and
-    the states are zero, and no frame attends to what is past the end. With ``reference_padding`` features are
-    taken as they are and only attention is masked, as in Ultravox: the states of a clip then depend a little on
-    what it is padded with, and states past its end are not zero.
+    A batch gives each clip what it gets alone: past its frames the features, the first convolution's output
+    and the states are zero, and no frame attends to what is past the end. With ``reference_padding`` features
+    are taken as they are and only attention is masked, as in Ultravox: the states of a clip then depend a
+    little on what it is padded with, and states past its end are not zero.
 
     With ``pad_to_longest`` every clip has the full context of frames. The features may have it already
-    (``LogMel(ending="hop", multiple=3000)``, which equals Whisper's extractor); shorter ones are continued with
-    the value that silence has beside the clip. With ``LogMel(ending="silence")`` that is Whisper's own but for
-    the one or two frames past the end that still see the clip's last samples.
+    (``LogMel(ending="hop", multiple=3000)``, which equals Whisper's extractor); shorter ones are continued
+    with the value that silence has beside the clip. With ``LogMel(ending="silence")`` that is Whisper's own
+    but for the one or two frames past the end that still see the clip's last samples.
 
     Source: Whisper (OpenAI, MIT) as in transformers; masks as in Ultravox (fixie-ai, MIT).
     """
@@ -144,7 +144,7 @@ class WhisperEars(nn.Module):
         return lambda clip, head, query, key: key // size <= query // size
 
     def _continue_with_silence(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Features [N, M, T] -> [N, M, ``longest``], each clip going on as Whisper's log-mel of silence does."""
+        """[N, M, T] -> [N, M, ``longest``], each clip going on as silence does in Whisper's log-mel."""
         real = length_mask(lengths, self.longest)[:, None]
         x = F.pad(features.float(), (0, self.longest - features.shape[-1]))
         peak = x.masked_fill(~real, -torch.inf).amax(dim=(1, 2), keepdim=True)
@@ -160,8 +160,8 @@ class WhisperEars(nn.Module):
         size = features.shape[-1]
         if size > self.longest:
             raise ModelError(
-                f"features have {size} frames ({size / 100:.2f} s); this Whisper takes at most {self.longest} "
-                f"({self.longest / 100:.2f} s) in one pass. Cut them into chunks of that size."
+                f"features have {size} frames ({size / 100:.2f} s); this Whisper takes at most "
+                f"{self.longest} ({self.longest / 100:.2f} s) in one pass. Cut them into chunks of that size."
             )
         if lengths.shape != features.shape[:1] or bool(((lengths < 1) | (lengths > size)).any()):
             raise ModelError(
