@@ -204,8 +204,16 @@ def test_options_of_the_config_are_the_defaults(made):
     messages = [tiny.user(part())]
     assert pipe(messages) == answer(made, messages, max_new_tokens=4, repetition_penalty=2.0)
     assert pipe(messages, max_new_tokens=12, repetition_penalty=1.0) == answer(made, messages)
+    own.model.config.sampling = {"max_new_tokens": 12, "temperature": 5.0}
+    torch.manual_seed(0)
+    assert pipe(messages) != answer(made, messages)
+    assert pipe(messages, temperature=None) == pipe(messages, temperature=0) == answer(made, messages)
+    own.model.config.text_config.max_position_embeddings = (
+        len(own.processor.prepare(messages)["input_ids"]) + 3
+    )
+    assert pipe(messages, temperature=0) == answer(made, messages, max_new_tokens=3)
     by_tokenizer = SpeechChatPipeline(own.model, tokenizer=own.processor.tokenizer, device="cpu")
-    assert by_tokenizer(messages) == pipe(messages)
+    assert by_tokenizer(messages, temperature=0) == pipe(messages, temperature=0)
 
 
 def test_answers_end_at_the_end_of_a_turn(made, pipe):
