@@ -240,6 +240,8 @@ def test_full_size(text_size: int, trained: int) -> None:
     layers = {5120: 40, 4096: 32}[text_size]
     lora = layers * 2 * 2 * 8 * text_size
     assert trained + lora == {5120: 33_332_992, 4096: 30_186_240}[text_size]
+    epsilons = [module.eps for module in part.modules() if isinstance(module, nn.LayerNorm)]
+    assert epsilons == [1e-5, 1e-5, *[1e-12] * 7]  # of the streams; of the Q-Former
     assert part.speech_Qformer.state_dict()["bert.encoder.layer.1.crossattention.self.key.weight"].shape == (
         768,
         2048,

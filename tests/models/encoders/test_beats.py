@@ -125,6 +125,8 @@ def test_the_published_mask_counts_bands_as_moments() -> None:
     tokens = linear_mask(frames, 48)
     assert frames.sum(1).tolist() == [0, 42] and tokens.sum(1).tolist() == [0, 20]
     assert tokens[1].tolist() == [False] * 28 + [True] * 20  # 28 is no multiple of 8 bands
+    _, seen = beats().encode(noise(16_000, 2), torch.tensor([16_000, 2300]), "masked")
+    assert seen is not None and seen.sum(1).tolist() == [0, 40]  # straight from samples it would be 41
 
 
 # parts
@@ -219,6 +221,12 @@ def test_dropouts_act_in_training_only() -> None:
         encoder.train()
         torch.manual_seed(1)
         assert not torch.equal(encoder(wave, length)[0], encoder.eval()(wave, length)[0]), name
+    encoder, calls = beats(dropout=0.5), []
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda module, _, __: calls.append(module.p))
+    encoder(wave, length)
+    assert calls.count(0.5) == 1 + 2 * 2  # after the positions, after both branches of both layers
 
 
 def test_kinds_of_sound() -> None:
