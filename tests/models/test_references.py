@@ -8,123 +8,32 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.models.tiny import NUM_MELS, PLACEHOLDER, text_config
-from transformers import AutoModelForCausalLM, WavLMConfig, WavLMModel, WhisperConfig, WhisperModel
+from tests.models.named_parts import KINDS, language_model, logits, make_parts, naming_model
+from transformers import AutoModelForCausalLM
 
 from vivavoce.base.errors import CheckpointError, ModelError
-from vivavoce.models.config import Lora, SpeechLMConfig
-from vivavoce.models.lora import add_lora, lora_parameters, merge_lora
+from vivavoce.models.config import SpeechLMConfig
+from vivavoce.models.lora import merge_lora
 from vivavoce.models.reading import assemble
 from vivavoce.models.speech_lm import SpeechLM
 
-WHISPER = {
-    "num_mel_bins": NUM_MELS,
-    "max_source_positions": 50,
-    "d_model": 16,
-    "encoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 24,
-}
-WAVLM = {
-    "hidden_size": 12,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8, 8],
-    "conv_stride": [20, 16],
-    "conv_kernel": [40, 16],
-    "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
-
-
-@pytest.fixture
-def parts(tmp_path):
-    """Folders with a published language model and two published encoders."""
-    torch.manual_seed(7)
-    text = {k: v for k, v in text_config().items() if k != "model_type"}
-    more = {"vocab_size": 20, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 8}
-    whisper = WhisperConfig(**WHISPER, **more, pad_token_id=0, bos_token_id=0, eos_token_id=0)
-    whisper.decoder_start_token_id = 0
-    models = {
-        "llm": AutoModelForCausalLM.from_config(_llama(text)),
-        "whisper": WhisperModel(whisper),
-        "wavlm": WavLMModel(WavLMConfig(**WAVLM)),
-    }
-    for name, model in models.items():
-        model.save_pretrained(tmp_path / name)
-    return tmp_path
-
-
-def _llama(text):
-    from transformers import LlamaConfig
-
-    return LlamaConfig(**text)
-
-
-def encoders(parts, kind):
-    whisper = {"type": "whisper", "model": WHISPER, "ref": str(parts / "whisper")}
-    wavlm = {"type": "huggingface", "model": {"model_type": "wavlm", **WAVLM}, "ref": str(parts / "wavlm")}
-    if kind == "whisper":
-        return whisper, 16
-    if kind == "huggingface":
-        return wavlm, 12
-    if kind == "one of two":
-        wavlm = {k: v for k, v in wavlm.items() if k != "ref"}
-    return {"type": "dual", "first": whisper, "second": wavlm}, 28
-
-
-KINDS = ("whisper", "huggingface", "two", "one of two")
 LEFT_OUT = {
     "whisper": ("audio_encoder.",),
     "huggingface": ("audio_encoder.",),
     "two": ("audio_encoder.",),
     "one of two": ("audio_encoder.first.",),
 }
-TARGETS = {
-    "whisper": ("k_proj", "q_proj"),
-    "huggingface": ("k_proj",),
-    "two": ("k_proj",),
-    "one of two": ("k_proj",),
-}
 
 
-def build(parts, kind="whisper", lora=True, text=True, seed=1):
-    """A model whose named parts are loaded, with a random connector and adapters that say something."""
-    torch.manual_seed(seed)
-    encoder, size = encoders(parts, kind)
-    stack = {"type": "stack", "encoder_size": size, "text_size": 32, "stack_factor": 2, "hidden_size": 24}
-    side = {"type": "embeddings", "encoder": encoder, "connector": stack, "audio_token_id": PLACEHOLDER}
-    config = SpeechLMConfig(
-        text_config=text_config(), audio_in=side, text_model_ref=str(parts / "llm") if text else None
-    )
-    model = SpeechLM(config, text_model=AutoModelForCausalLM.from_pretrained(parts / "llm"))
-    for prefix in model.audio_encoder.references():
-        model.audio_encoder.load_reference(prefix)
-    if lora:
-        add_lora(model, "language_model", Lora(rank=2))
-        add_lora(model, "audio_encoder", Lora(rank=2, targets=TARGETS[kind]))
-        for part in model.config.lora:
-            for parameter in lora_parameters(model, part):
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
-
-
-def logits(model, seed=3):
-    torch.manual_seed(seed)
-    waves = model.audio_encoder.takes == "waveform"
-    features = torch.randn(1, 6400) if waves else torch.randn(1, NUM_MELS, 40)
-    with torch.no_grad():
-        count = int(model.hear(features).counts)
-        ids = torch.tensor([[1, *[PLACEHOLDER] * count, 2, 3]])
-        return model(input_ids=ids, input_features=features).logits
+@pytest.fixture
+def parts(tmp_path):
+    return make_parts(tmp_path)
 
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_named_parts_are_left_out_and_come_back_bit_equal(parts, kind, lora):
-    model = build(parts, kind, lora)
+    model = naming_model(parts, kind, lora)
     model.save_pretrained(parts / "ours")
     stored = load_file(parts / "ours" / "model.safetensors")
     base = [name for name in stored if ".lora_" not in name]
@@ -147,7 +56,7 @@ def _prefixes(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merged_folders_need_nothing_else(parts, kind):
-    model = build(parts, kind)
+    model = naming_model(parts, kind)
     model.save_pretrained(parts / "ours")
     live = copy.deepcopy(model.config.to_dict())
     model.save_pretrained(parts / "all", backbone="merged")
@@ -165,7 +74,7 @@ def test_merged_folders_need_nothing_else(parts, kind):
 
 @pytest.mark.parametrize("shards", [False, True])
 def test_only_the_encoder_is_named(parts, shards):
-    model = build(parts, text=False)
+    model = naming_model(parts, text=False)
     more = {"max_shard_size": "30KB"} if shards else {}
     model.save_pretrained(parts / "ours", **more)
     assert bool(list((parts / "ours").glob("*.index.json"))) == shards
@@ -175,7 +84,7 @@ def test_only_the_encoder_is_named(parts, shards):
 def test_relative_names_and_hub_ids(parts, monkeypatch):
     from huggingface_hub import constants
 
-    model = build(parts)
+    model = naming_model(parts)
     model.save_pretrained(parts / "ours")
     config = json.loads((parts / "ours" / "config.json").read_text())
     (parts / "llm").rename(parts / "ours" / "text")
@@ -198,14 +107,14 @@ def test_relative_names_and_hub_ids(parts, monkeypatch):
 
 
 def test_dtype_and_device_reach_the_named_parts(parts):
-    build(parts).save_pretrained(parts / "ours")
+    naming_model(parts).save_pretrained(parts / "ours")
     again = SpeechLM.from_pretrained(parts / "ours", dtype=torch.bfloat16, device_map={"": "cpu"})
     assert {p.dtype for p in again.parameters()} == {torch.bfloat16}
     assert logits(again).dtype == torch.bfloat16
 
 
 def test_the_text_model_is_loaded_once(parts, monkeypatch):
-    build(parts).save_pretrained(parts / "ours")
+    naming_model(parts).save_pretrained(parts / "ours")
     calls = []
     plain = AutoModelForCausalLM.from_pretrained
     made = AutoModelForCausalLM.from_config
@@ -221,7 +130,7 @@ def test_the_text_model_is_loaded_once(parts, monkeypatch):
 
 @pytest.mark.parametrize("part", ["language_model", "audio_encoder"])
 def test_other_parts_than_the_trained_ones_are_refused(parts, part):
-    build(parts).save_pretrained(parts / "ours")
+    naming_model(parts).save_pretrained(parts / "ours")
     name = "llm" if part == "language_model" else "whisper"
     file = parts / name / "model.safetensors"
     tensors = load_file(file)
@@ -235,11 +144,8 @@ def test_other_parts_than_the_trained_ones_are_refused(parts, part):
 
 
 def test_another_name_for_other_weights_names_both(parts):
-    build(parts).save_pretrained(parts / "ours")
-    torch.manual_seed(8)
-    AutoModelForCausalLM.from_config(
-        _llama({k: v for k, v in text_config().items() if k != "model_type"})
-    ).save_pretrained(parts / "vicuna")
+    naming_model(parts).save_pretrained(parts / "ours")
+    language_model(seed=9).save_pretrained(parts / "vicuna")
     config = json.loads((parts / "ours" / "config.json").read_text())
     config["text_model_ref"] = str(parts / "vicuna")
     (parts / "ours" / "config.json").write_text(json.dumps(config))
@@ -249,7 +155,7 @@ def test_another_name_for_other_weights_names_both(parts):
 
 
 def test_what_was_trained_is_not_left_out(parts):
-    model = build(parts)
+    model = naming_model(parts)
     model.save_pretrained(parts / "ours")
     trained = SpeechLM.from_pretrained(parts / "ours")
     for name, p in trained.named_parameters():
@@ -274,7 +180,7 @@ def test_what_was_trained_is_not_left_out(parts):
 
 
 def test_a_trained_or_merged_encoder_is_not_left_out(parts):
-    build(parts).save_pretrained(parts / "ours")
+    naming_model(parts).save_pretrained(parts / "ours")
     model = SpeechLM.from_pretrained(parts / "ours")
     with torch.no_grad():
         for parameter in model.audio_encoder.parameters():
@@ -292,7 +198,7 @@ def test_a_trained_or_merged_encoder_is_not_left_out(parts):
 
 
 def test_an_encoder_that_was_loaded_by_hand_is_compared_with_its_reference(parts):
-    model = build(parts, "two", lora=False)
+    model = naming_model(parts, "two", lora=False)
     model.save_pretrained(parts / "ours")
     with torch.no_grad():
         model.audio_encoder.second.encoder.feature_projection.projection.bias.add_(0.1)
@@ -307,7 +213,7 @@ def test_an_encoder_that_was_loaded_by_hand_is_compared_with_its_reference(parts
 
 
 def test_a_tensor_that_is_both_stored_and_named_is_refused(parts):
-    build(parts, text=False).save_pretrained(parts / "ours")
+    naming_model(parts, text=False).save_pretrained(parts / "ours")
     file = parts / "ours" / "model.safetensors"
     name = "audio_encoder.encoder.conv1.bias"
     save_file({**load_file(file), name: torch.zeros(16)}, file, metadata={"format": "pt"})
@@ -317,7 +223,7 @@ def test_a_tensor_that_is_both_stored_and_named_is_refused(parts):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_assembled_without_its_parts_a_model_can_be_saved_by_name(parts, kind):
-    model = build(parts, kind)
+    model = naming_model(parts, kind)
     model.save_pretrained(parts / "ours")
     tensors = load_file(parts / "ours" / "model.safetensors")
     config = SpeechLMConfig.from_pretrained(parts / "ours")
@@ -337,7 +243,7 @@ def test_assembled_without_its_parts_a_model_can_be_saved_by_name(parts, kind):
 @pytest.mark.parametrize("with_parts", [False, True])
 @pytest.mark.parametrize("fault", ["missing", "unexpected", "shape"])
 def test_assembling_refuses_what_does_not_fit(parts, with_parts, fault):
-    build(parts).save_pretrained(parts / "ours")
+    naming_model(parts).save_pretrained(parts / "ours")
     tensors = load_file(parts / "ours" / "model.safetensors")
     config = SpeechLMConfig.from_pretrained(parts / "ours")
     name = "connector.linear_2.weight"

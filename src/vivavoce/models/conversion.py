@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from vivavoce.base.errors import CheckpointError, ConfigError
+from vivavoce.base.errors import CheckpointError, ConfigError, ModelError
 from vivavoce.codecs.folders import quiet_transformers
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
 from vivavoce.models.fingerprint import fingerprint
@@ -199,10 +199,25 @@ def _read_own(place: Path, sources: Sources, with_parts: bool) -> Imported:
         model.load_state_dict({own[n]: t for n, t in tensors.items()}, strict=False, assign=True)
     if (place / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(place)
-    processor = _processor_for(SpeechProcessor.from_pretrained(place), config)
     if sources.tokenizer:
-        processor.tokenizer = AutoTokenizer.from_pretrained(sources.tokenizer)
+        with _found("tokenizer", sources.tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(sources.tokenizer)
+        processor = SpeechProcessor.for_config(tokenizer, config, place)
+    else:
+        processor = _processor_for(SpeechProcessor.from_pretrained(place), config)
     return Imported(model, processor, notes)
+
+
+@contextmanager
+def _found(what: str, name: str) -> Iterator[None]:
+    """Say which part cannot be had."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the {what} {name!r} is neither a folder nor in the hub cache ({str(error).splitlines()[0]}). Give a "
+            f"folder, or run `hf download {name}` where there is a network."
+        ) from error
 
 
 def _processor_for(processor: Any, config: SpeechLMConfig) -> Any:
@@ -227,7 +242,8 @@ def _swap(
     if sources.text_model:
         name = _beside(sources.text_model, Path())
         chosen[TEXT] = name
-        given = AutoConfig.from_pretrained(name)
+        with _found("language model", name):
+            given = AutoConfig.from_pretrained(name)
         for size in ("hidden_size", "vocab_size"):
             wanted, found = getattr(config, size), getattr(given.get_text_config(), size)
             if wanted != found:
