@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from tests.models.tiny import embeddings_in, text_config
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.models.config import EmbeddingsIn, NoAudio, SpeechLMConfig, TokensIn, TokensOut
@@ -97,3 +98,13 @@ def test_sides_that_cannot_work_are_refused(audio_in, audio_out, part):
     with pytest.raises(ConfigError, match=r"wanted|missing|needs") as caught:
         SpeechLMConfig(text_config=text_config(), audio_in=audio_in, audio_out=audio_out)
     assert part in str(caught.value)
+
+
+def test_a_living_model_keeps_its_attention():
+    llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(**text_config()))
+    before = llm.config._attn_implementation
+    ids = torch.tensor([[1, 2, 3]])
+    alone = llm(ids).logits
+    SpeechLMConfig(text_config=llm.config)
+    assert llm.config._attn_implementation == before == "sdpa"
+    assert torch.equal(llm(ids).logits, alone)

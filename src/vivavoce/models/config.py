@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import typing
 from dataclasses import dataclass, field
@@ -286,7 +287,9 @@ def _read_lora(records: dict[str, Lora | dict[str, Any]]) -> dict[str, Lora]:
 
 def _read_text_config(value: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:
     if isinstance(value, PreTrainedConfig):
-        return value
+        return copy.deepcopy(
+            value
+        )  # transformers sets things in a part's config that a living model needs as they are
     record = dict(value or {})
     return AutoConfig.for_model(record.pop("model_type", "llama"), **record)
 

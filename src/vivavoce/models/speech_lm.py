@@ -78,6 +78,8 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         if text_model is None and not defer_text_model:
             text_model = AutoModelForCausalLM.from_config(config.text_config)
+        elif text_model is not None:
+            config.text_config = text_model.config
         self.language_model: Any = text_model
         ears = config.audio_in if isinstance(config.audio_in, EmbeddingsIn) else None
         self.audio_encoder: Any = build_part(ENCODERS, ears.encoder, "audio_in.encoder") if ears else None
