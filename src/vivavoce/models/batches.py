@@ -10,9 +10,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import BatchFeature
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.models.clips import ClipInputs
+
+
+class SpeechInputs(BatchFeature):
+    """Inputs of a ``SpeechLM``; ``to(dtype)`` leaves the features as they are.
+
+    An encoder casts them itself after what must be done in float32, such as normalising a waveform.
+    """
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Move all tensors, and cast those that are no features."""
+        features = self.data.pop("input_features", None)
+        moved = super().to(*args, **kwargs)
+        if features is not None:
+            keep = isinstance(features, torch.Tensor) and isinstance(moved.data["input_ids"], torch.Tensor)
+            moved.data["input_features"] = features.to(moved.data["input_ids"].device) if keep else features
+        return moved
 
 
 def place_clips(

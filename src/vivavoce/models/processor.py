@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoProcessor, BatchFeature, ProcessorMixin
+from transformers import AutoProcessor, ProcessorMixin
 
 from vivavoce.audio.features import WHISPER_SAMPLE_RATE
 from vivavoce.audio.resample import Method
@@ -22,7 +22,7 @@ from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.base.records import write_record
 from vivavoce.codecs.contract import Codec
 from vivavoce.models.audio_parts import list_clips, read_part, read_source
-from vivavoce.models.batches import pad_rows, place_clips
+from vivavoce.models.batches import SpeechInputs, pad_rows, place_clips
 from vivavoce.models.clips import ClipReader
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, read_sides
 from vivavoce.models.conversation import (
@@ -326,7 +326,7 @@ class SpeechProcessor(ProcessorMixin):
             for m in (conversation if batched else [conversation])
         ]
         inputs = self.collate(rows, kwargs.get("padding_side") or "left")
-        return BatchFeature(inputs, tensor_type=return_tensors) if return_dict else inputs["input_ids"]
+        return SpeechInputs(inputs, tensor_type=return_tensors) if return_dict else inputs["input_ids"]
 
     def __call__(  # type: ignore[override]
         self,
@@ -336,7 +336,7 @@ class SpeechProcessor(ProcessorMixin):
         return_tensors: str | None = "pt",
         audios: Any = None,
         **kwargs: Any,
-    ) -> BatchFeature:
+    ) -> SpeechInputs:
         """Text that is written out already, with one placeholder token per clip; nothing is put in front.
 
         Args:
@@ -385,7 +385,7 @@ class SpeechProcessor(ProcessorMixin):
         ]
         rows = place_clips(ids, heard, self.audio_token_id or 0)
         inputs = self.collate(rows, kwargs.get("padding_side") or "left")
-        return BatchFeature(inputs, tensor_type=return_tensors)
+        return SpeechInputs(inputs, tensor_type=return_tensors)
 
     def collate(self, rows: Sequence[Mapping[str, Any]], padding_side: str = "left") -> dict[str, Any]:
         """Pad conversations from ``prepare`` on one side, "left" or "right"; see ``batches.pad_rows``."""
