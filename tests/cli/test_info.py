@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 from tests.cli.running import listing
+from tests.goldens.discovery import STORED
+from tests.models.named_parts import make_parts, naming_model
 from tests.models.tiny import hearing_model, text_config
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -81,6 +83,29 @@ def test_one_of_our_models(run, tmp_path):
     assert "audio_encoder: " in shown
     shutil.copy(__file__, tmp_path / "ears" / "model.safetensors")
     assert run("info", "ears").is_one_error("model.safetensors is not a safetensors file")
+
+
+def test_ears_with_named_parts_and_adapters(run, tmp_path):
+    model = naming_model(make_parts(tmp_path), "two")
+    model.save_pretrained(tmp_path / "ours")
+    facts = run("info", "ours", "--json").json
+    assert facts["audio_in"] == "embeddings (dual encoder, stack connector)"
+    assert facts["encoder"] == "whisper, 1 layers, 16 wide; wavlm, 1 layers, 12 wide"
+    assert facts["connector"] == "stack, encoder_size 28, hidden_size 24, stack_factor 2, text_size 32"
+    assert facts["references"] == {
+        "language_model": str(tmp_path / "llm"),
+        "audio_encoder.first": str(tmp_path / "whisper"),
+        "audio_encoder.second": str(tmp_path / "wavlm"),
+    }
+    assert facts["adapters"]["language_model"] == "rank 2, alpha 16.0, on q_proj, v_proj"
+    assert set(facts["parts"]) == {"connector", "language_model adapters", "audio_encoder adapters"}
+    assert "language_model: rank 2" in run("info", "ours").text
+
+
+def test_a_published_form(run, tmp_path):
+    facts = run("info", STORED / "ultravox" / "v0_5_lnmid", "--json").json
+    assert (facts["preset"], facts["audio_in"], facts["audio_out"]) == ("ultravox", "embeddings", "none")
+    assert set(facts["parts"]) >= {"multi_modal_projector", "audio_tower"}
 
 
 def test_a_plain_language_model_with_audio_tokens(run, tmp_path):

@@ -29,7 +29,8 @@ def model_facts(name: str) -> dict[str, Any]:
     folder = _folder(name)
     config = _read_json(folder / "config.json")
     own = config.get("model_type") == MODEL_TYPE
-    parts, dtypes = _parts(folder)
+    published = None if own else _published_sides(folder)
+    parts, dtypes = _parts(folder, own or published is not None)
     facts: dict[str, Any] = {
         "kind": "model",
         "name": name,
@@ -42,7 +43,7 @@ def model_facts(name: str) -> dict[str, Any]:
         "text_model": _text_model(config.get("text_config") or config),
         "text_weights": config.get("text_model_ref") or "in the folder",
     }
-    facts |= _sides(config) if own else _tokenizer_sides(folder)
+    facts |= _sides(config) if own else published or _tokenizer_sides(folder)
     if (folder / "codec").is_dir():
         facts["codec"] = _codec_line(folder / "codec")
     return facts | {"licence": _licence(folder, config), "size_mb": size_mb(folder)}
@@ -79,16 +80,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _parts(folder: Path) -> tuple[dict[str, int], set[str]]:
-    """Stored parameters of each part, and their dtypes, from the headers of the safetensors files."""
-    from vivavoce.models.loading import MODEL_TYPE
+def _parts(folder: Path, apart: bool) -> tuple[dict[str, int], set[str]]:
+    """Stored parameters of each part, and their dtypes, from the headers of the safetensors files.
 
-    own = _read_json(folder / "config.json").get("model_type") == MODEL_TYPE
+    Args:
+        folder: With the files.
+        apart: Names of tensors begin with that of their part; otherwise all is the language model.
+    """
     counts: Counter[str] = Counter()
     dtypes: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):
         for name, tensor in _header(path).items():
-            part = name.split(".")[0] if own else "language_model"
+            part = name.split(".")[0] if apart else "language_model"
+            part += " adapters" * (".lora_" in name)
             counts[part] += math.prod(tensor["shape"])
             dtypes.add(tensor["dtype"].lower())
     return dict(counts), dtypes
@@ -130,15 +134,72 @@ def _sides(config: dict[str, Any]) -> dict[str, Any]:
         hears += f" ({kinds[0]} encoder, {kinds[1]} connector)"
     if speaks == "tokens":
         speaks += f" (alignment {mouth.get('alignment', 'none')})"
+    ears_facts = _ears(ears, config) if ears.get("type") == "embeddings" else {}
     voice = mouth.get("voice") or {}
     vocabulary = mouth.get("vocabulary") or ears.get("vocabulary")
     return {
         "audio_in": hears,
+        **ears_facts,
         "audio_out": speaks,
         "voices": list(voice.get("voices") or mouth.get("speakers") or ()),
         "codec": mouth.get("codec") or ears.get("codec"),
         "vocabulary": _vocabulary_line(vocabulary) if vocabulary else None,
     }
+
+
+def _ears(ears: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of encoder and connector, prompts, adapters, and where weights are that are not here."""
+    encoder = ears.get("encoder") or {}
+    found = {
+        "encoder": _encoder_line(encoder),
+        "connector": _connector_line(ears.get("connector") or {}),
+        "references": {**_named(config.get("text_model_ref"), "language_model"), **_encoder_refs(encoder)},
+        "adapters": {
+            part: f"rank {lora.get('rank')}, alpha {lora.get('alpha')}, on {', '.join(lora.get('targets') or ())}"
+            for part, lora in (config.get("lora") or {}).items()
+        },
+        "tasks": sorted(ears.get("prompts") or ()),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _encoder_line(encoder: dict[str, Any]) -> str:
+    if encoder.get("type") == "dual":
+        return f"{_encoder_line(encoder.get('first') or {})}; {_encoder_line(encoder.get('second') or {})}"
+    sizes = {**encoder, **(encoder.get("model") or {})}
+    names = (
+        ("layers", ("encoder_layers", "num_hidden_layers", "num_layers")),
+        ("wide", ("d_model", "encoder_embed_dim", "hidden_size")),
+    )
+    numbers = [f"{sizes[n]} {word}" for word, keys in names for n in keys if sizes.get(n)]
+    return ", ".join([str(sizes.get("model_type") or encoder.get("type")), *numbers])
+
+
+def _connector_line(connector: dict[str, Any]) -> str:
+    fields = [f"{k} {v}" for k, v in connector.items() if k != "type" and v not in (None, False)]
+    return ", ".join([str(connector.get("type")), *fields])
+
+
+def _encoder_refs(encoder: dict[str, Any], where: str = "audio_encoder") -> dict[str, str]:
+    found = _named(encoder.get("ref"), where)
+    for name, part in encoder.items():
+        if isinstance(part, dict) and "type" in part:
+            found |= _encoder_refs(part, f"{where}.{name}")
+    return found
+
+
+def _named(reference: Any, part: str) -> dict[str, str]:
+    return {part: str(reference)} if reference else {}
+
+
+def _published_sides(folder: Path) -> dict[str, Any] | None:
+    """How a published form of ears hears, if the folder is one."""
+    from vivavoce.models.presets.preset import find_ears_preset
+
+    preset = find_ears_preset(folder)
+    if preset is None:
+        return None
+    return {"preset": preset.name, "audio_in": preset.hears, "audio_out": "none", "codec": None}
 
 
 def _tokenizer_sides(folder: Path) -> dict[str, Any]:

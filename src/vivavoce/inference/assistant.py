@@ -21,6 +21,7 @@ from vivavoce.inference.word_source import WordSource, words_of
 from vivavoce.models.audio_parts import read_part
 from vivavoce.models.config import EmbeddingsIn, NoAudio, TokensIn, TokensOut
 from vivavoce.models.loading import list_models, load_speech_lm
+from vivavoce.models.presets.preset import Sources
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.chat import orpheus_prompt, render_chat
@@ -29,10 +30,15 @@ Messages = str | Sequence[Mapping[str, Any]]
 
 
 def load(
-    name: str | Path = "nano", quantize: str | None = None, device: str | None = None, dtype: Any = None
+    name: str | Path = "nano",
+    quantize: str | None = None,
+    device: str | None = None,
+    dtype: Any = None,
+    sources: Sources | None = None,
+    accept_other: bool = False,
 ) -> Assistant:
     """Load a model by name, folder or hub id as an assistant; arguments and errors as ``load_speech_lm``."""
-    model, processor = load_speech_lm(name, quantize, device, dtype)
+    model, processor = load_speech_lm(name, quantize, device, dtype, sources, accept_other)
     return Assistant(model, processor, str(name))
 
 
