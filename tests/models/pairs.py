@@ -109,11 +109,11 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def ears(name: str, audio_token_id: int, **more: Any) -> dict[str, Any]:
+def ears(name: str, **more: Any) -> dict[str, Any]:
     """``audio_in`` of a pair."""
     encoder, connector, features = PAIRS[name]
     parts = {"encoder": encoder, "connector": connector, "features": features}
-    return {"type": "embeddings", **parts, "audio_token_id": audio_token_id, "shortest_samples": 320, **more}
+    return {"type": "embeddings", **parts, "shortest_samples": 320, **more}
 
 
 def assistant(
@@ -132,7 +132,7 @@ def assistant(
     rows, llama = len(tokenizer) + 3, text_config()
     config = SpeechLMConfig(
         text_config={**(text or llama), "vocab_size": rows, "eos_token_id": tokenizer.eos_token_id},
-        audio_in=ears(name, audio_token_id, **more),
+        audio_in=ears(name, **{"audio_token_id": audio_token_id, **more}),
     )
     torch.manual_seed(seed)
     model = SpeechLM(config).eval()

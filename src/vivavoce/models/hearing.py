@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vivavoce.base.errors import ModelError
+
 
 @dataclass
 class HeardAudio:
@@ -28,6 +30,25 @@ class HeardAudio:
     frames: Tensor
     embeddings: Tensor
     counts: Tensor
+
+
+def check_lengths(lengths: Tensor, features: Tensor) -> None:
+    """Refuse lengths that are not one for each chunk, each 1 or more and within the features.
+
+    Args:
+        lengths: int64 [N].
+        features: float [N, M, T] or [N, S].
+
+    Raises:
+        ModelError: They do not fit.
+    """
+    longest = features.shape[-1]
+    fits = lengths.shape == features.shape[:1]
+    if not fits or bool(((lengths < 1) | (lengths > longest)).any()):
+        raise ModelError(
+            f"lengths are {lengths.tolist()}; wanted {len(features)} values from 1 to {longest}, the true frames or "
+            "samples of each chunk of audio."
+        )
 
 
 def group_by_length(lengths: Sequence[int], at_once: int, waste: float = 0.15) -> list[list[int]]:

@@ -27,7 +27,7 @@ from vivavoce.base.errors import CheckpointError, ModelError
 from vivavoce.models import CONNECTORS, ENCODERS, VOICES
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensOut, build_part
 from vivavoce.models.fingerprint import check_weights
-from vivavoce.models.hearing import HeardAudio, group_by_length, join_heard
+from vivavoce.models.hearing import HeardAudio, check_lengths, group_by_length, join_heard
 from vivavoce.models.lora import inject
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
 from vivavoce.models.prompt_ids import hide, without_placeholders
@@ -155,7 +155,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
             feature_lengths: True frames or samples of each chunk, int64 [N]; None means all of them.
 
         Raises:
-            ModelError: The model does not hear by embeddings.
+            ModelError: The model does not hear by embeddings, or the lengths do not fit the features.
         """
         if self.audio_encoder is None:
             raise ModelError(
@@ -165,6 +165,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         features = input_features.to(self.device, torch.float32)
         if feature_lengths is None:
             feature_lengths = torch.full((len(features),), features.shape[-1])
+        check_lengths(feature_lengths, features)
         lengths = feature_lengths.to(self.device)
         if len(features) == 1 or getattr(self.audio_encoder, "reference_padding", False):
             return self._hear_together(features, lengths)
