@@ -80,6 +80,8 @@ def test_quantised_layers_leave_the_other_half_to_compare():
     packed = {n: t.to(torch.uint8) if t.dim() == 2 and "emb" not in n else t for n, t in state.items()}
     assert fingerprint(packed).endswith("0" * 16)
     assert same_weights(fingerprint(packed), fingerprint(state))
+    scales = {f"{n}.absmax": torch.ones(3) for n, t in packed.items() if t.dtype == torch.uint8}
+    assert fingerprint({**packed, **scales}) == fingerprint(packed)
     packed["model.norm.weight"] = packed["model.norm.weight"] * 2
     assert not same_weights(fingerprint(packed), fingerprint(state))
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.goldens.salmonn_parts import STORED_WHOLE
+from tests.goldens.salmonn_parts import make_parts as make_salmonn_parts
 from tests.inference import tiny
+from tests.models.named_parts import make_parts, naming_model
 from transformers import AutoModelForCausalLM
 
 from vivavoce.base.errors import CheckpointError, ConfigError, MissingExtraError, ModelError
@@ -252,3 +257,110 @@ def test_list_names_what_is_there(tmp_path, monkeypatch):
     assert (nano.name, nano.hears, nano.speaks, nano.embedded) == ("nano", "embeddings", "phone", True)
     assert nano.description == "a tiny one"
     assert load_speech_lm("nano")[0].config.audio_out.alignment == "phone"
+
+
+# published forms of ears
+
+
+@pytest.fixture
+def salmonn(tmp_path):
+    """The golden SALMONN: a folder with its file, and where its parts are."""
+    made = make_salmonn_parts(STORED_WHOLE, tmp_path / "parts")
+    return made.checkpoint("checkpoint_layout.pth", tmp_path / "published"), made.sources
+
+
+def test_published_ears_load_by_their_file_and_folder(salmonn):
+    folder, sources = salmonn
+    clip = torch.randn(1, 20_000)
+    with pytest.raises(ModelError, match="no model hub under a fixed name"):
+        load_speech_lm(folder, device="cpu", sources=replace(sources, sound_encoder=None))
+    model, processor = load_speech_lm(folder, device="cpu", sources=sources)
+    wanted = model.hear(clip).embeddings
+    assert not model.training and processor.audio_token_id == model.config.audio_token_id
+    file = folder / "checkpoint_layout.pth"
+    (folder / "config.json").rename(folder / "settings.json")  # a .pth alone has no config beside it
+    again, _ = load_speech_lm(file, device="cpu", sources=sources)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    assert (
+        type(again.connector) is type(model.connector) and wanted.shape == again.hear(clip).embeddings.shape
+    )
+
+
+def test_a_saved_salmonn_remembers_its_language_model(salmonn, tmp_path):
+    folder, sources = salmonn
+    model, processor = load_speech_lm(folder, device="cpu", sources=sources)
+    model.save_pretrained(tmp_path / "ours")
+    processor.save_pretrained(tmp_path / "ours")
+    assert set(model.config.lora) == {"language_model"}
+    again = load(tmp_path / "ours", device="cpu")
+    answer = [tiny.user(tiny.clip(1.1), "What is heard?")]
+    assert again.chat(answer, max_new_tokens=5).text is not None
+    file = tmp_path / "parts" / "llama" / "model.safetensors"
+    save_file({n: t + 0.5 for n, t in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"trained with the language_model '.*llama'.*accept_other"):
+        load(tmp_path / "ours", device="cpu")
+    assert load(tmp_path / "ours", device="cpu", accept_other=True).hears
+
+
+def test_a_pth_comes_from_the_hub_only_where_there_is_nothing_else(salmonn, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    folder, sources = salmonn
+    asked = []
+
+    class Info:
+        siblings: ClassVar = []
+
+    def download(name, local_files_only=False, ignore_patterns=()):
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
+        asked.append(list(ignore_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, name, timeout: Info)
+    for names in (["salmonn_v1.pth", "README.md"], ["model.safetensors", "consolidated.00.pth"]):
+        Info.siblings = [huggingface_hub.hf_api.RepoSibling(name) for name in names]
+        assert type(load_speech_lm("tsinghua/SALMONN", device="cpu", sources=sources)[0]) is SpeechLM
+    assert ["*.pth" in patterns for patterns in asked] == [False, True]
+    # and what is in the cache is enough
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, local_files_only: str(folder))
+    (folder / "config.json").unlink()
+    assert loading.find_model("tsinghua/SALMONN") == folder
+
+
+def test_ears_stay_in_float_when_the_text_model_is_quantised(tmp_path, monkeypatch):
+    """The text model is asked for in 4 bits, everything else is not; bitsandbytes itself is stood in for."""
+    from vivavoce.models import reading
+
+    parts = make_parts(tmp_path)
+    naming_model(parts, lora=False).save_pretrained(tmp_path / "ours")
+    asked = {}
+    plain = reading.load_reference
+
+    def stand_in(reference, folder, arguments):
+        asked.update(arguments)
+        return plain(reference, folder, {k: v for k, v in arguments.items() if k != "quantization_config"})
+
+    monkeypatch.setattr(reading, "load_reference", stand_in)
+    model = SpeechLM.from_pretrained(tmp_path / "ours", quantization_config="nf4", dtype=torch.bfloat16)
+    assert asked["quantization_config"] == "nf4"
+    assert {p.dtype for p in model.audio_encoder.parameters()} == {torch.bfloat16}
+
+
+def test_four_bit_text_model_by_name_with_adapters(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed (extra quant)")
+    from transformers import BitsAndBytesConfig
+
+    parts = make_parts(tmp_path)
+    naming_model(parts).save_pretrained(tmp_path / "ours")
+    four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = SpeechLM.from_pretrained(tmp_path / "ours", quantization_config=four, dtype=torch.bfloat16)
+    kinds = {type(m).__name__ for m in model.language_model.modules()}
+    assert "Linear4bit" in kinds
+    assert "Linear4bit" not in {type(m).__name__ for m in model.audio_encoder.modules()}
+    model.save_pretrained(tmp_path / "again")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "again"))
+    assert first.keys() == second.keys()
+    with pytest.raises(ModelError, match="is quantised"):
+        model.save_pretrained(tmp_path / "all", backbone="merged")

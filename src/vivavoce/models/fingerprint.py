@@ -91,10 +91,12 @@ def check_weights(
 
 def _own(weights: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     """Plain names and values, adapters and repeats (tied weights) left out."""
-    items = weights.named_parameters() if isinstance(weights, nn.Module) else weights.items()
+    items = dict(weights.named_parameters() if isinstance(weights, nn.Module) else weights.items())
     seen = set()
-    for name, tensor in items:
+    for name, tensor in items.items():
         if is_adapter(name) or name.endswith(_NOT_TRAINED):
+            continue
+        if name.rpartition(".")[0] in items:  # how a quantised weight is scaled, beside it in state dicts
             continue
         if tensor.is_meta:
             raise ModelError(
