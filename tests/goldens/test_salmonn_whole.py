@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.goldens.discovery import golden_folders, label
 from tests.goldens.salmonn_parts import Parts, facts_of, make_parts
 from torch import Tensor
@@ -142,22 +143,39 @@ def test_there_is_something_to_check() -> None:
     assert WHOLES and ROWS and ANSWERS
 
 
-@every_whole
-def test_every_file_case_and_field_is_known(whole: Path) -> None:
+def unknown(whole: Path) -> list[str]:
+    """What in a golden folder no test here looks at."""
     facts = facts_of(whole)
-    problems = [f"section {name} of config.json" for name in facts.keys() - SECTIONS]
+    found = [f"section {name} of config.json" for name in facts.keys() - SECTIONS]
     rows = {name for name in facts["cases"] if name.startswith("train_")}
     answers = {name for name in facts["cases"] if name.startswith("generate_")}
-    problems += [f"case {name}" for name in facts["cases"].keys() - rows - answers - OTHER_CASES]
+    found += [f"case {name}" for name in facts["cases"].keys() - rows - answers - OTHER_CASES]
     for names, known in ((rows, FACTS), (answers, ANSWER_FACTS)):
-        problems += [f"{name}: {fact}" for name in names for fact in facts["cases"][name].keys() - known]
+        found += [f"fact {name}.{fact}" for name in names for fact in facts["cases"][name].keys() - known]
     files = {path.name for path in whole.iterdir()}
     known_files = {"config.json", *PARTS, *CHECKPOINTS, *(f"{name}.safetensors" for name in rows)}
-    problems += [f"file {name}" for name in files - known_files]
+    found += [f"file {name}" for name in files - known_files]
     fields = {*AUDIO, "inputs_embeds", "attention_mask", "labels", "logits", "loss"}
     for name in rows:
-        problems += [f"{name}: tensor {f}" for f in Case(whole, name).stored.keys() - fields]
-    assert not problems, f"{whole} has what no test knows: {', '.join(sorted(problems))}"
+        found += [f"tensor {name}.{field}" for field in Case(whole, name).stored.keys() - fields]
+    return sorted(found)
+
+
+@every_whole
+def test_every_file_case_and_field_is_known(whole: Path) -> None:
+    assert not unknown(whole), f"{whole} has what no test knows: {', '.join(unknown(whole))}"
+
+
+def test_what_no_test_knows_is_named(tmp_path: Path) -> None:
+    facts = facts_of(WHOLES[0])
+    facts["cases"] |= {"train_new": {"tasks": [], "speed": 2}, "stream": {}, "generate_new": {"top_p": 0.9}}
+    (tmp_path / "config.json").write_text(json.dumps({**facts, "projector": {}}))
+    save_file({"pitch": torch.zeros(1)}, tmp_path / "train_new.safetensors")
+    (tmp_path / "notes.txt").touch()
+    assert unknown(tmp_path) == [
+        *("case stream", "fact generate_new.top_p", "fact train_new.speed", "file notes.txt"),
+        *("section projector of config.json", "tensor train_new.pitch"),
+    ]
 
 
 @every_whole

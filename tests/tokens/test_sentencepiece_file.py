@@ -69,6 +69,13 @@ def test_pieces_and_merges(made: Path) -> None:
     assert tokenizer.convert_ids_to_tokens(ids(tokenizer, "a  tin")) == ["▁a", "▁", "▁t", "in"]
 
 
+def test_the_best_score_is_merged_first(tmp_path: Path) -> None:
+    """Whatever the order of the ids."""
+    extra = _piece("gi", 5.0)
+    tokenizer = fast_tokenizer(write_model(tmp_path / "tokenizer.model", extra=extra))
+    assert tokenizer.convert_ids_to_tokens(ids(tokenizer, "ingi")) == ["▁", "in", "gi"]
+
+
 def test_bytes_stand_for_what_no_piece_covers(made: Path) -> None:
     tokenizer = fast_tokenizer(made)
     assert tokenizer.convert_ids_to_tokens(ids(tokenizer, "é\n")) == ["▁", "<0xC3>", "<0xA9>", "<0x0A>"]

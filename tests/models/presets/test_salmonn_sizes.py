@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from vivavoce.base.errors import ConfigError
+from vivavoce.models.encoders.beats_config import BeatsConfig
 from vivavoce.models.presets.salmonn.checkpoint import their_name
 from vivavoce.models.presets.salmonn.preset import SALMONN
+from vivavoce.models.presets.salmonn.sizes import beats_record
 from vivavoce.models.speech_lm import SpeechLM
 
 H, E, F, R = 768, 1280 + 768, 3072, 8  # Q-Former, both encoders, feed-forward, adapters
@@ -100,6 +102,15 @@ def test_config(variant: str, reference: str) -> None:
     assert config.audio_in.text_apart and config.audio_token_id == config.vocab_size == 32_000
     again = type(config)(**config.to_dict())
     assert again.to_dict() == config.to_dict()
+
+
+def test_a_frozen_beats_has_no_dropout() -> None:
+    """The published cfg has some, which would act whenever the whole model is trained."""
+    cfg = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout", "dropout_input"), 0.1)
+    record = beats_record(BeatsConfig(**cfg, encoder_layerdrop=0.05, predictor_dropout=0.1), "beats.pt")
+    assert record["ref"] == "beats.pt" and record["type"] == "beats"
+    drops = {name: value for name, value in record.items() if "drop" in name}
+    assert len(drops) == 6 and set(drops.values()) == {0.0}
 
 
 def test_an_unknown_size_is_refused() -> None:

@@ -136,10 +136,7 @@ def _own_settings(found: Mapping[str, Any], file: Path) -> dict[str, Any]:
     model = config.get("model", config) if isinstance(config, Mapping) else {}
     settings = dict(model) if isinstance(model, Mapping) else {}
     for name in PART_PATHS:
-        if name in settings and not _beside(settings[name], file.parent):
-            del settings[name]
-        elif name in settings:
-            settings[name] = _beside(settings[name], file.parent)
+        settings[name] = _beside(settings.get(name), file.parent)
     return settings
 
 
@@ -155,12 +152,8 @@ def _folder_settings(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} holds a {type(found).__name__}, wanted an object.")
     settings = dict(found["model"]) if isinstance(found.get("model"), dict) else found
-    for name in PART_PATHS:
-        if settings.get(name):
-            settings[name] = _beside(settings[name], path) or settings[name]
-        else:
-            settings.pop(name, None)
-    return settings
+    named = {name: settings.pop(name) for name in PART_PATHS if name in settings}
+    return {**settings, **{name: _beside(value, path) or value for name, value in named.items() if value}}
 
 
 def _beside(value: Any, folder: Path) -> str:
