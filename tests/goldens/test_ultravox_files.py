@@ -152,7 +152,10 @@ def made_like(listed: Listed, to: Path) -> Imported:
     if listed.name.startswith("frozen_both"):
         return read_parts(listed, to)[0]
     if listed.name == "config_after_merge":
-        return made_like(Listed(listed.root, "audio_lora_r8_after_merge"), to)
+        read, _ = read_parts(listed, to, ("language_model.",))
+        add_lora(read.model, "audio_encoder", Lora(rank=8, alpha=8, targets=("k_proj", "q_proj")))
+        merge_lora(read.model, "audio_encoder")
+        return read
     layers = re.fullmatch(r"audio_unfreeze_layers_(\d+)", listed.name)
     if layers:
         lora = {"r": 0, "unfreeze_layers": [f"layers.{layers[1]}"]}

@@ -36,7 +36,8 @@ from vivavoce.models.weights import load_text_model, raise_on_faults, stored_ten
 SHARD = "5GB"
 _WHAT = {"audio_encoder": "speech encoder", "language_model": "language model"}
 _IDS = {"audio_encoder": "audio_model_id", "language_model": "text_model_id"}
-_GIVEN = {"audio_encoder": "encoder", "language_model": "text_model"}
+_GIVEN = {"audio_encoder": "encoder", "language_model": "text_model"}  # fields of Sources
+_OPTIONS = {"audio_encoder": "--encoder", "language_model": "--llm"}
 
 
 @dataclass
@@ -132,8 +133,7 @@ def _settle(part: str, made: Checkpoint, model: SpeechLM, place: Place, folder: 
     if found.kind != "whole" and place.at is None:
         raise CheckpointError(
             f"{folder} lacks {len(found.missing)} tensors of its {_WHAT[part]} ({listed(found.missing)}) and does "
-            f"not name one ({_IDS[part]} is null); say where it is ({_GIVEN[part]}, "
-            f"--{_GIVEN[part].replace('_', '-')})."
+            f"not name one ({_IDS[part]} is null); say where it is ({_GIVEN[part]}, {_OPTIONS[part]})."
         )
     if found.kind == "some":
         _complete(part, made, names, found.missing, str(place.at))

@@ -201,13 +201,11 @@ def _text_fields(config: SpeechLMConfig, published: Mapping[str, Any]) -> dict[s
     return {"text_model_id": None, "text_config": {**record, "model_type": config.text_config.model_type}}
 
 
-def _published_id(name: str, reference: str, published: Mapping[str, Any]) -> str | None:
+def _published_id(name: str, reference: str, published: Mapping[str, Any]) -> str:
     """What the checkpoint called a part, if our reference is still the place where it was found."""
-    theirs = published.get("config", {})
-    if reference != published.get("places", {}).get(name, theirs.get(name)):
-        return reference
-    found: str | None = theirs.get(name)
-    return found
+    theirs = published.get("config", {}).get(name)
+    place = published.get("places", {}).get(name, theirs)
+    return theirs if theirs and reference == place else reference
 
 
 def _as_published(fresh: dict[str, Any], theirs: Mapping[str, Any], merged: bool) -> dict[str, Any]:
@@ -219,6 +217,8 @@ def _as_published(fresh: dict[str, Any], theirs: Mapping[str, Any], merged: bool
     adapted = [name for name in LORA_FIELDS.values() if (theirs.get(name) or {}).get("r", 0)]
     if merged or any(name not in fresh for name in adapted):
         made = {k: v for k, v in made.items() if k not in LORA_FIELDS.values()}
+    named = {k: v for k, v in (theirs.get("auto_map") or {}).items() if "--" in str(v)}
+    fresh["auto_map"] = {**fresh["auto_map"], **named}
     for name, value in fresh.items():
         if name in theirs and _same(name, value, theirs[name]):
             made[name] = theirs[name]
@@ -240,8 +240,8 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
         return encoder_from_config({"audio_config": theirs}) == encoder_from_config({"audio_config": ours})
     if name == "text_config" and isinstance(theirs, Mapping):
         return _plain(theirs) == _plain(ours)
-    if name in ("auto_map", "custom_pipelines"):
-        return "--" in json.dumps(theirs)
+    if name == "custom_pipelines":
+        return "--" in json.dumps(theirs)  # code in a repository; what was beside the checkpoint stayed there
     if name == "pad_token_id":
         return theirs is not None
     return bool(ours == theirs)

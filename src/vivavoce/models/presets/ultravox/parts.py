@@ -122,7 +122,7 @@ def _read_config(at: str, **hub: Any) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the language model {at!r} has no config to be read ({str(error).splitlines()[0]}). Run `hf download "
-            f"{at}` where there is a network, or give a folder that has it (text_model, --text-model)."
+            f"{at}` where there is a network, or give a folder that has it (text_model, --llm)."
         ) from error
     return config
 

@@ -25,7 +25,6 @@ from vivavoce.models.presets.ultravox.fields import (
 from vivavoce.models.presets.ultravox.sizes import WHISPERS, find_release, known_text_config
 from vivavoce.models.presets.ultravox.words import (
     PROMPTS,
-    TRANSCRIBE_PROMPT,
     read_prompts,
     read_tokenizer,
     save_tokenizer,
@@ -50,6 +49,7 @@ class Ultravox(EarsPreset):
         checkpoint = read_checkpoint(folder, theirs, sources)
         tokenizer = read_tokenizer(folder, checkpoint.text_place, sources)
         token = int(tokenizer.convert_tokens_to_ids(AUDIO_TOKEN))
+        prompts = {**PROMPTS, **read_prompts(sources.prompts)}
         ears = EmbeddingsIn(
             encoder=checkpoint.encoder,
             connector=checkpoint.connector,
@@ -57,8 +57,8 @@ class Ultravox(EarsPreset):
             features=features_of(checkpoint.encoder),
             shortest_samples=SHORTEST_SAMPLES,
             text_apart=True,
-            transcribe_prompt=TRANSCRIBE_PROMPT,
-            prompts={**PROMPTS, **read_prompts(sources.prompts)},
+            transcribe_prompt=prompts["asr"],
+            prompts=prompts,
         )
         config = SpeechLMConfig(
             text_config=checkpoint.text_config,
@@ -124,7 +124,7 @@ class Ultravox(EarsPreset):
                 features=features_of(encoder),
                 shortest_samples=SHORTEST_SAMPLES,
                 text_apart=True,
-                transcribe_prompt=TRANSCRIBE_PROMPT,
+                transcribe_prompt=PROMPTS["asr"],
                 prompts=PROMPTS,
             ),
             text_model_ref=None if release.holds_text_model else release.text_model,

@@ -15,9 +15,8 @@ from vivavoce.models.presets.ultravox.fields import AUDIO_TOKEN
 from vivavoce.models.presets.ultravox.parts import Place
 
 # Ultravox learned to answer speech as text; such instructions are followed by the language model itself
-TRANSCRIBE_PROMPT = "Repeat word for word what is said here, and write nothing else: "
 PROMPTS = {
-    "asr": TRANSCRIBE_PROMPT,
+    "asr": "Repeat word for word what is said here, and write nothing else: ",
     "translate": "Translate what is said here into {}, and write nothing else: ",
     "continue": "Continue what is said here, in fewer than fifty words: ",
 }
