@@ -130,7 +130,7 @@ def _parts(found: Checkpoint, shapes: Shapes, sources: Sources) -> dict[str, str
 _MISSING = {
     "text_model": (
         "{path} belongs to a language model of width {size}, which is no published SALMONN; say which: "
-        "text_model=... (--text-model), a folder or hub id."
+        "text_model=... (--llm), a folder or hub id."
     ),
     "sound_encoder": (
         "{path} does not hold BEATs, and it is on no model hub under a fixed name: get "
@@ -145,7 +145,7 @@ def _text_config(reference: str, hub: dict[str, Any]) -> PreTrainedConfig:
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the language model {reference!r} cannot be had: {str(error).splitlines()[0]} Without a network, "
-            "download it elsewhere and give its folder as text_model=... (--text-model)."
+            "download it elsewhere and give its folder as text_model=... (--llm)."
         ) from error
     return config
 
