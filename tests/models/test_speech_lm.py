@@ -45,7 +45,7 @@ def test_generate_equals_the_token_by_token_argmax_and_hears_once(side, monkeypa
     model, batch = hearing_model(), hearing_batch(side=side)
     calls = []
     hear = model.hear
-    monkeypatch.setattr(model, "hear", lambda *a: (calls.append(1), hear(*a))[1])
+    monkeypatch.setattr(model, "hear", lambda *a, **k: (calls.append(1), hear(*a, **k))[1])
     output = model.generate(**batch, max_new_tokens=5, do_sample=False, pad_token_id=0)
     assert len(calls) == 1
     for row in range(3):

@@ -58,9 +58,13 @@ class Turn:
         self._left = room
         self._sampler = Sampler(options)
         self._heard = None
+        ears = model.config.audio_in
+        gated = isinstance(ears, EmbeddingsIn) and ears.gate is not None  # gates read the encoder's states
         if "input_features" in prompt:
             with torch.inference_mode():
-                self._heard = model.hear(prompt["input_features"], prompt["feature_lengths"])
+                self._heard = model.hear(
+                    prompt["input_features"], prompt["feature_lengths"], keep_states=gated
+                )
         self._decoding = Decoding(model)
         self._logits = self._decoding.feed(ids, self._heard)
 

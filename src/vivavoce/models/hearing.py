@@ -20,7 +20,7 @@ class HeardAudio:
     """What the ears made of N clips, or of chunks of clips.
 
     Attributes:
-        states: float [N, F, D_audio], the encoder's output.
+        states: float [N, F, D_audio], the encoder's output; F is 0 where they were not kept.
         frames: int64 [N], true encoder frames, or [N, K] for K streams.
         embeddings: float [N, F', D], the connector's output.
         counts: int64 [N], true embeddings, which is also the number of placeholders of each clip.
@@ -80,16 +80,26 @@ def group_by_length(lengths: Sequence[int], at_once: int, waste: float = 0.15) -
 
 
 def join_heard(parts: list[HeardAudio], order: list[int]) -> HeardAudio:
-    """Put groups of clips back into one batch, in the clips' own order."""
-    back = torch.tensor(order, device=parts[0].counts.device).argsort()
+    """Put groups of clips back into one batch, in the clips' own order.
 
-    def padded(tensors: list[Tensor]) -> Tensor:
+    Args:
+        parts: The groups.
+        order: Place of each clip, group by group.
+    """
+
+    def joined(tensors: list[Tensor]) -> Tensor:
         size = max(t.shape[1] for t in tensors)
-        return torch.cat([F.pad(t, (0, 0, 0, size - t.shape[1])) for t in tensors])[back]
+        rows = [
+            F.pad(row, (0, 0, 0, size - len(row))) if len(row) < size else row for t in tensors for row in t
+        ]
+        return torch.stack(
+            [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
+        )
 
+    back = torch.tensor(order, device=parts[0].counts.device).argsort()
     return HeardAudio(
-        padded([p.states for p in parts]),
+        joined([p.states for p in parts]),
         torch.cat([p.frames for p in parts])[back],
-        padded([p.embeddings for p in parts]),
+        joined([p.embeddings for p in parts]),
         torch.cat([p.counts for p in parts])[back],
     )

@@ -145,7 +145,9 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
 
     # ears
 
-    def hear(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> HeardAudio:
+    def hear(
+        self, input_features: Tensor, feature_lengths: Tensor | None = None, keep_states: bool = True
+    ) -> HeardAudio:
         """Run encoder and connector, chunks of like length together, so that little of a batch is padding.
 
         Memory grows with one group of chunks and not with the number of chunks, but for the embeddings.
@@ -153,6 +155,8 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         Args:
             input_features: float [N, M, T] log-mel features, or [N, S] waveforms, as the encoder takes.
             feature_lengths: True frames or samples of each chunk, int64 [N]; None means all of them.
+            keep_states: Give the encoder's states too, which for a long recording need far more memory than the
+                embeddings.
 
         Raises:
             ModelError: The model does not hear by embeddings, or the lengths do not fit the features.
@@ -168,26 +172,29 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         check_lengths(feature_lengths, features)
         lengths = feature_lengths.to(self.device)
         if len(features) == 1 or getattr(self.audio_encoder, "reference_padding", False):
-            return self._hear_together(features, lengths)
+            return self._hear_together(features, lengths, keep_states)
         groups = group_by_length(feature_lengths.tolist(), self.hear_at_once)
         heard = [
-            self._hear_together(features[group][..., : int(lengths[group].max())], lengths[group])
+            self._hear_together(
+                features[group][..., : int(lengths[group].max())], lengths[group], keep_states
+            )
             for group in groups
         ]
         return join_heard(heard, [i for group in groups for i in group])
 
-    def _hear_together(self, features: Tensor, lengths: Tensor) -> HeardAudio:
+    def _hear_together(self, features: Tensor, lengths: Tensor, keep_states: bool) -> HeardAudio:
         states, frames = self.audio_encoder(features, lengths)
         embeddings, counts = self.connector(states, frames)
         if getattr(getattr(self.connector, "config", None), "ctc_words", False):
             table, blank = self.get_input_embeddings().weight, self.audio_encoder.config.blank_id
             logits = self.audio_encoder.ctc_logits(states)
             embeddings = self.connector.add_ctc_words(embeddings, logits, frames, table, blank)
-        return HeardAudio(states, frames, embeddings, counts)
+        kept = states if keep_states else states.new_empty(len(states), 0, states.shape[-1])
+        return HeardAudio(kept, frames, embeddings, counts)
 
     def get_audio_features(self, input_features: Tensor, feature_lengths: Tensor | None = None) -> Tensor:
         """The embeddings of all clips one after the other, float [sum of counts, D]."""
-        heard = self.hear(input_features, feature_lengths)
+        heard = self.hear(input_features, feature_lengths, keep_states=False)
         valid = torch.arange(heard.embeddings.shape[1], device=heard.counts.device) < heard.counts[:, None]
         return heard.embeddings[valid]
 
@@ -252,7 +259,7 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         if input_features is not None:
             assert input_ids is not None
-            heard = self.hear(input_features, feature_lengths)
+            heard = self.hear(input_features, feature_lengths, keep_states=False)
             inputs_embeds, input_ids = self.embed(input_ids, heard, audio_batch_index), None
         elif input_ids is not None and self.config.audio_token_id is not None and past == 0:
             inputs_embeds, input_ids = self.embed(input_ids, None), None
