@@ -25,9 +25,19 @@ PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("convert",)),
+    ("Data", ("data build", "data run")),
     ("Look", ("info", "models", "codecs")),
 )
-VERBS = Registry("command", {verb: f"vivavoce.cli.{verb}:{verb}" for _, verbs in PANELS for verb in verbs})
+GROUPS = {"data": "Make, check, convert and plan data."}
+
+
+def _place(verb: str) -> str:
+    """Where a verb is: ``chat`` in cli/chat.py, ``data build`` in cli/data.py."""
+    module, _, name = verb.partition(" ")
+    return f"vivavoce.cli.{module}:{name or module}"
+
+
+VERBS = Registry("command", {verb: _place(verb) for _, verbs in PANELS for verb in verbs})
 
 ABOUT = "Viva Voce gives any open-weights language model ears and a voice. Start with: vivavoce demo"
 EPILOG = "Every command takes --json and --debug. Exit codes: 0 done, 2 put something right, 130 Ctrl-C."
@@ -45,8 +55,16 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     for panel, verbs in PANELS:
+        groups: dict[str, typer.Typer] = {}
         for verb in verbs:
-            app.command(verb, rich_help_panel=panel)(VERBS.get(verb))
+            group, _, name = verb.partition(" ")
+            if not name:
+                app.command(verb, rich_help_panel=panel)(VERBS.get(verb))
+                continue
+            if group not in groups:
+                groups[group] = typer.Typer(help=GROUPS[group], context_settings=app.info.context_settings)
+                app.add_typer(groups[group], name=group, rich_help_panel=panel)
+            groups[group].command(name)(VERBS.get(verb))
     return app
 
 

@@ -23,8 +23,13 @@ EVERYWHERE = ("help", "json", "debug")
 
 def reference() -> str:
     """All verbs with their arguments and options, except the options that all of them share."""
-    commands: dict[str, Any] = typer.main.get_command(build_app()).commands  # type: ignore[attr-defined]
-    sections = [_section(verb, commands[verb]) for _, verbs in PANELS for verb in verbs]
+    root: Any = typer.main.get_command(build_app())
+    sections = []
+    for verb in (verb for _, verbs in PANELS for verb in verbs):
+        command = root
+        for name in verb.split():
+            command = command.commands[name]
+        sections.append(_section(verb, command))
     return "\n\n".join(sections) + "\n"
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -116,6 +117,31 @@ def working(what: str) -> Iterator[None]:
         return
     with console(sys.stderr).status(printable(what)):
         yield
+
+
+@contextmanager
+def counting(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr with rate and time to go; gives a function that is told (done, all)."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False), TimeRemainingColumn(),
+    )  # fmt: skip
+    began, first = time.monotonic(), -1
+    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(printable(what), total=None, rate="")
+
+        def advance(done: int, total: int) -> None:
+            nonlocal first
+            first = done if first < 0 else first
+            rate = (done - first) / max(time.monotonic() - began, 1e-3)
+            bar.update(task, completed=done, total=total, rate=f"{rate:.1f} {unit}/s")
+
+        yield advance
 
 
 class Progress:

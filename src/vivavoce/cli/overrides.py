@@ -1,0 +1,32 @@
+"""``key.sub=value`` on the command line; values are read as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from vivavoce.base.errors import ConfigError
+
+
+def read_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys and their values.
+
+    Raises:
+        ConfigError: A setting without ``=``, a key twice, or a value that is no YAML.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{setting!r} is no setting; wanted KEY=VALUE, such as rows=200.")
+        if key in found:
+            raise ConfigError(f"{key} is given twice.")
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"the value of {key}, {text!r}, is not YAML: {str(error).splitlines()[0]}"
+            ) from error
+    return found
