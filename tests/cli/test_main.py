@@ -38,12 +38,12 @@ def test_help_is_fast_and_loads_no_torch():
     seconds, *heavy = err.decode().split()
     assert heavy == []
     assert float(seconds) < 0.5
-    assert [verb for verb in ALL_VERBS if verb.encode() not in out] == []
+    assert [verb for verb in ALL_VERBS if verb.partition(" ")[0].encode() not in out] == []
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
 def test_every_verb_explains_itself_and_takes_json_and_debug(run, verb):
-    outcome = run(verb, "--help")
+    outcome = run(*verb.split(), "--help")
     assert outcome.code == 0
     assert "--json" in outcome.text
     assert "--debug" in outcome.text
