@@ -5,7 +5,16 @@ The tables name what a pipeline's YAML may use. A builder or source is a class a
 
 from vivavoce.base.registry import Registry
 
-BUILDERS = Registry("builder", {}, group="vivavoce.builders")
+BUILDERS = Registry(
+    "builder",
+    {
+        "continue": "vivavoce.data.build.continuations:Continue",
+        "instruct": "vivavoce.data.build.instruct:Instruct",
+        "speak": "vivavoce.data.build.speak:Speak",
+        "translate": "vivavoce.data.build.translate:Translate",
+    },
+    group="vivavoce.builders",
+)
 
 SOURCES = Registry(
     "source",

@@ -40,7 +40,7 @@ class Needs:
 
     Attributes:
         cpus: Cores.
-        gpus: Share of a GPU.
+        gpus: Share of a GPU, where the context's device is one.
         model: True if it loads a model, so that workers are kept and not made anew.
     """
 

@@ -5,7 +5,7 @@ source: {type: text, file: questions.txt}
 rows: 1000
 seed: 0
 stages:
-  - {type: speak, engines: [espeak-ng, flite], role: user}
+  - {type: speak, voices: [espeak, flite], roles: [user]}
   - {type: tokenize, codec: nano}
 license: cc0-1.0
 ```
