@@ -26,7 +26,7 @@ def test_examples_run(tmp_path, monkeypatch):
     write_audio(tmp_path / "question.wav", np.zeros(8000, np.float32) + 0.01, 16_000)
     names = {"tokenizer": tokenizer, "llm": llm}
     examples = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         if "canopylabs" in example or (
             'load("nano")' in example and not (BUNDLE / "nano" / "config.json").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 
 import pytest
@@ -46,7 +47,9 @@ def test_rounding_to_bfloat16_or_holding_half_in_float32_does_not_count():
     assert fingerprint(half) == fingerprint(language_model().half().float())
     assert fingerprint(half) == fingerprint(language_model().half().to(torch.bfloat16))
     stored = language_model().to(torch.bfloat16)
-    assert fingerprint(stored.half()) == wanted  # bfloat16 fits into half, but for the smallest values
+    with torch.no_grad():
+        stored.model.norm.weight.copy_(torch.linspace(1e-8, 5e-5, 32))  # half precision blurs such values
+    assert fingerprint(copy.deepcopy(stored).half()) == fingerprint(stored)
 
 
 @pytest.mark.parametrize(
