@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.goldens.discovery import golden_folders, label
-from tests.goldens.ultravox_models import load_golden
+from tests.goldens.ultravox_models import kind_folders, load_golden
 from tests.goldens.ultravox_toy import AUDIO, AUDIO_TOKEN, EOT, toy_tokenizer
 from torch import Tensor
 
 from vivavoce.base.errors import AudioError, ConfigError
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
 from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.speech_lm import SpeechLM
 
 MELS = 2e-5
 FOLDERS = [f / "processor" for f in golden_folders("ultravox") if (f / "processor").is_dir()]
@@ -56,12 +57,19 @@ def table(folder: Path) -> dict[str, Any]:
     return found
 
 
+def any_model(folder: Path) -> SpeechLM:
+    """A stored model; which one does not matter."""
+    found = [
+        path for root in (folder.parent, *kind_folders()) for path in sorted(root.glob("*/model.safetensors"))
+    ]
+    return load_golden(found[0].parent).model
+
+
 @cache
 def processor(folder: Path, mels: int = 80, reference_padding: bool = True) -> SpeechProcessor:
     """The processor of a model with an encoder of the stored context; its sizes do not matter."""
     facts = table(folder)
-    models = [p.parent for p in sorted(folder.parent.glob("*/model.safetensors"))]
-    config = load_golden(models[0]).model.config
+    config = any_model(folder).config
     ears = config.audio_in
     assert isinstance(ears, EmbeddingsIn)
     model = {
@@ -120,7 +128,7 @@ def test_all_of_the_table_is_read(folder: Path) -> None:
 
 @every_folder
 def test_frames_of_the_encoder(folder: Path) -> None:
-    model = load_golden(next(iter(sorted(folder.parent.glob("*/model.safetensors")))).parent).model
+    model = any_model(folder)
     lengths = torch.arange(1, 40)
     frames = model.audio_encoder.num_frames(lengths)
     assert frames.tolist() == (-(-lengths // table(folder)["encoder_ds_factor"])).tolist()

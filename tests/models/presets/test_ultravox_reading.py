@@ -58,7 +58,8 @@ def test_what_is_held_and_what_is_beside_give_the_same_model(
 ) -> None:
     taken = parts(tmp_path, also)
     found = read(taken)
-    assert torch.equal(logits(found), wanted) and not found.notes
+    assert torch.equal(logits(found), wanted)
+    assert len(found.notes) == len(also) and all("are not used" in note for note in found.notes)
     held = found.model.config.published["held"]
     assert held == [
         p for p, n in (("audio_encoder", "audio_tower."), ("language_model", "language_model.")) if n in also
@@ -105,10 +106,27 @@ def test_absent_fields_are_what_they_were_before_they_came(tmp_path: Path) -> No
         "text_model_lora_config",
     )
     set_fields(taken, audio_token_index=32_000, llm_only_training=..., **dict.fromkeys(new, ...))
-    found = read(taken)
+    found = read_alone(taken)
     assert found.model.config.audio_in.connector["norm"] == "post" and not found.notes
     assert found.model.config.audio_in.encoder.get("block_frames") is None
     assert found.model.config.audio_token_id == 133
+
+
+def test_blocks_of_the_encoder(tmp_path: Path) -> None:
+    """They count encoder frames, 20 ms each: a frame is heard by its own block and by later ones."""
+    found = read(parts(tmp_path, EVERYTHING, audio_latency_block_size=20))
+    assert found.model.config.audio_in.encoder["block_frames"] == 20
+    torch.manual_seed(0)
+    clip = torch.randn(1, 80, 100)
+    late, early = clip.clone(), clip.clone()
+    late[..., 44:] += 1.0  # past what the convolutions of encoder frame 19 see
+    early[..., 36] += 1.0
+    with torch.no_grad():
+        states, after_late, after_early = (found.model.hear(x).states[0] for x in (clip, late, early))
+    assert torch.equal(states[:20], after_late[:20]) and not torch.equal(states[20:], after_late[20:])
+    assert not torch.allclose(states[0], after_early[0], atol=1e-4)
+    ULTRAVOX.write(found.model, found.processor, tmp_path / "written")
+    assert json.loads((tmp_path / "written" / "config.json").read_text())["audio_latency_block_size"] == 20
 
 
 @pytest.mark.parametrize("wrapper", ["_fsdp_wrapped_module.", "_orig_mod."])
@@ -171,7 +189,7 @@ def test_bases_under_adapters_may_have_their_own_names(tmp_path: Path) -> None:
 
 def test_adapters_that_are_named_and_not_there_are_at_zero(tmp_path: Path, wanted: torch.Tensor) -> None:
     taken = parts(tmp_path, EVERYTHING, audio_model_lora_config={"r": 8})
-    found = read(taken)
+    found = read_alone(taken)
     assert torch.equal(logits(found), wanted) and not found.model.config.lora
     [note] = found.notes
     assert "adapters of the speech encoder" in note
@@ -239,15 +257,23 @@ def test_the_audio_token_comes_after_the_last_one_and_no_embedding_for_it(tmp_pa
     found = read(parts(tmp_path, EVERYTHING), tokenizer=str(plain))
     assert found.model.config.audio_token_id == 134
     assert found.model.get_input_embeddings().weight.shape[0] == 256
-    assert found.notes and "audio_token_index 133" in found.notes[0]  # what config.json says is another
+    assert "audio_token_index 133" in found.notes[-1]  # what config.json says is another
 
 
 def test_ends_of_an_answer(tmp_path: Path) -> None:
+    """Those of checkpoint, language model and tokenizer, and the end of a turn whatever they say."""
     taken = parts(tmp_path, EVERYTHING)
-    (taken.checkpoint / "generation_config.json").write_text('{"eos_token_id": [128, 132]}')
-    found = read(taken)
-    assert found.model.generation_config.eos_token_id == [128, 131, 132]  # 131 is <|eot_id|>
-    assert found.model.generation_config.pad_token_id is not None
+    set_fields(
+        taken,
+        text_config={**json.loads((WHOLE / "config.json").read_text())["text_config"], "eos_token_id": 1},
+    )
+    (taken.checkpoint / "generation_config.json").write_text('{"eos_token_id": [128]}')
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder())
+    tokenizer.eos_token = "<|end_of_text|>"
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    made = read(taken, tokenizer=str(tmp_path / "tokenizer")).model.generation_config
+    assert made.eos_token_id == [1, 128, 131, 132]  # 131 is <|eot_id|>
+    assert made.pad_token_id == 132
 
 
 def test_prompts_of_a_file(tmp_path: Path) -> None:

@@ -78,8 +78,10 @@ def read_checkpoint(folder: Path, theirs: Mapping[str, Any], sources: Sources) -
     readers = {name: read for name, read in stored_tensors(str(folder), {}).items() if not is_computed(name)}
     tensors = {our_name(name): read() for name, read in readers.items()}
     places = {part: _place(part, folder, theirs, sources) for part in NAMED_PARTS}
-    encoder = with_blocks(read_encoder(theirs, places["audio_encoder"]), theirs)
-    text_config = read_text_config(theirs, places["language_model"])
+    held = {p: any(n.startswith(at) and not is_adapter(n) for n in tensors) for p, at in NAMED_PARTS.items()}
+    encoder = read_encoder(theirs, places["audio_encoder"], held["audio_encoder"])
+    encoder = with_blocks(encoder, theirs)
+    text_config = read_text_config(theirs, places["language_model"], held["language_model"])
     with torch.device("meta"):
         width = build_part(ENCODERS, encoder, "audio_in.encoder").hidden_size
     connector = connector_record(theirs, encoder, width, text_config.get_text_config().hidden_size)
@@ -134,6 +136,10 @@ def _settle(part: str, made: Checkpoint, model: SpeechLM, place: Place, folder: 
         raise CheckpointError(
             f"{folder} lacks {len(found.missing)} tensors of its {_WHAT[part]} ({listed(found.missing)}) and does "
             f"not name one ({_IDS[part]} is null); say where it is ({_GIVEN[part]}, {_OPTIONS[part]})."
+        )
+    if found.kind == "whole" and place.at not in (None, place.named, str(folder / str(place.named))):
+        made.notes.append(
+            f"the checkpoint holds its {_WHAT[part]}; the weights at {place.at!r} are not used."
         )
     if found.kind == "some":
         _complete(part, made, names, found.missing, str(place.at))

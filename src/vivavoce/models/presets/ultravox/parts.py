@@ -78,8 +78,8 @@ def declared_name(at: str) -> str | None:
     return name if _HUB_ID.fullmatch(str(name)) and not Path(name).exists() else None
 
 
-def read_text_config(theirs: Mapping[str, Any], place: Place) -> PreTrainedConfig:
-    """The language model's config: the checkpoint's own, else that of the model it names.
+def read_text_config(theirs: Mapping[str, Any], place: Place, held: bool) -> PreTrainedConfig:
+    """The language model's config: that of the model in its place, or the checkpoint's own if it holds weights.
 
     Raises:
         ModelError: It is nowhere to be had.
@@ -102,7 +102,7 @@ def read_text_config(theirs: Mapping[str, Any], place: Place) -> PreTrainedConfi
                 f"the language model {place} has {name} {getattr(inner, name)}, the checkpoint was trained with "
                 f"{place.named or 'one'!r} of {name} {size}; give that one."
             )
-    return found
+    return own if held and own is not None else found
 
 
 def _config_at(place: Place) -> PreTrainedConfig:
@@ -127,8 +127,8 @@ def _read_config(at: str, **hub: Any) -> PreTrainedConfig:
     return config
 
 
-def read_encoder(theirs: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """The encoder's record, with its place as reference if there is one.
+def read_encoder(theirs: Mapping[str, Any], place: Place, held: bool) -> dict[str, Any]:
+    """The encoder's record, with its place as reference if there is one; ``held`` as in ``read_text_config``.
 
     Raises:
         ModelError: Its config is nowhere to be had.
@@ -140,13 +140,13 @@ def read_encoder(theirs: Mapping[str, Any], place: Place) -> dict[str, Any]:
         return own if own is not None else encoder_from_config(theirs)
     if own is not None and not Path(place.at).exists():
         return {**own, "ref": place.at}
-    found = _encoder_at(place)
+    found, stored = _encoder_at(place), own
     if own is None and place.named and place.at != place.named:
         known = known_whisper(place.named)
         own = {"type": "whisper", "model": known} if known else None
     if own is not None:
         _check_encoder(own, found, place)
-    return {**found, "ref": place.at}
+    return {**(stored if held and stored is not None else found), "ref": place.at}
 
 
 def _encoder_at(place: Place) -> dict[str, Any]:
