@@ -123,11 +123,11 @@ class Chain:
         Returns:
             The rows made, and for every row put aside ``{"stage", "kind", "reason", "filtered", "row"}``.
         """
-        aside: list[dict[str, Any]] = [_put_aside("source", row, None) for row in rows if isinstance(row, Fault)]
+        aside: list[dict[str, Any]] = [put_aside("source", row, None) for row in rows if isinstance(row, Fault)]
         kept = [row for row in rows if not isinstance(row, Fault)]
         for number, record in enumerate(self.pipeline.stages):
             kept, faults = self.run_stage(number, kept)
-            aside += [_put_aside(record["type"], fault, row) for row, fault in faults]
+            aside += [put_aside(record["type"], fault, row) for row, fault in faults]
         for row in kept:
             row.license = row.license or self.pipeline.license
         return kept, aside
@@ -161,7 +161,7 @@ def _call(builder: Any, batch: list[Conversation]) -> list[Made]:
     return [result for row in batch for result in _call(builder, [row])]
 
 
-def _put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, Any]:
+def put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, Any]:
     """A line of the quarantine file; recordings in memory are left out."""
     kept = None if row is None else row.row()
     for i, audio in enumerate((kept or {}).get("audios", ())):
