@@ -15,6 +15,7 @@ from tests.goldens.salmonn_parts import STORED_WHOLE
 from tests.goldens.salmonn_parts import make_parts as salmonn_parts
 from tests.inference.tiny import byte_tokenizer, text_to_tokens
 from tests.models.named_parts import language_model, logits, make_parts, naming_model
+from tests.models.tiny import hearing_model
 
 from vivavoce.models.config import SpeechLMConfig
 from vivavoce.models.loading import load_speech_lm
@@ -94,9 +95,12 @@ def test_merge_bundles_everything_as_stored(run, parts):
 def test_merge_keeps_the_dtype_of_each_part(run, parts):
     llm = language_model(stored(parts / "llm")["model.embed_tokens.weight"].shape[0])
     llm.to(torch.bfloat16).save_pretrained(parts / "llm")
+    config = json.loads((parts / "ours" / "config.json").read_text())
+    (parts / "ours" / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
     assert run("convert", "ours", "all", "--merge", "--accept-other").code == 0
     dtypes = {n.split(".")[0] + ".lora" * (".lora_" in n): t.dtype for n, t in stored(parts / "all").items()}
-    assert dtypes.pop("language_model") == torch.bfloat16
+    assert {dtypes.pop(part) for part in ("language_model", "audio_encoder")} == {torch.bfloat16}
+    assert dtypes.keys() == {"connector", "language_model.lora", "audio_encoder.lora"}
     assert set(dtypes.values()) == {torch.float32}
 
 
@@ -118,6 +122,20 @@ def test_a_bundle_is_taken_apart_again_and_the_same_model_is_asked_for(run, part
     assert run("convert", "all", "merged", "--llm", "other", "--merge").is_one_error("accept-other", "other")
     assert run("convert", "all", "meant", "--llm", "other", "--accept-other").code == 0
     assert not torch.equal(logits(opened(parts / "meant")), wanted)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_a_bundle_is_copied_bit_by_bit(run, tmp_path, tie):
+    tokenizer = byte_tokenizer("<|audio|>")
+    model = hearing_model(tie=tie)
+    model.save_pretrained(tmp_path / "ours")
+    SpeechProcessor.for_config(tokenizer, model.config).save_pretrained(tmp_path / "ours")
+    done = run("convert", "ours", "copy", "--json")
+    assert done.code == 0, done.err
+    first, second = stored(tmp_path / "ours"), stored(tmp_path / "copy")
+    assert first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+    assert sum(done.json["tensors"].values()) == len(first)
+    opened(tmp_path / "copy")
 
 
 def test_relative_names_hold_in_the_new_place(run, parts):

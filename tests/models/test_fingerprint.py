@@ -100,9 +100,12 @@ def test_other_weights_are_refused_by_both_names():
         check_weights(recorded, language_model(seed=1), "language_model", "vicuna-1.1", "ears")
 
 
-def test_no_values_no_fingerprint():
-    with torch.device("meta"), pytest.raises(ModelError, match="meta device"):
-        fingerprint(language_model())
+def test_no_values_no_fingerprint_and_offloaded_weights_are_not_checked():
+    with torch.device("meta"):
+        offloaded = language_model()
+    with pytest.raises(ModelError, match="meta device"):
+        fingerprint(offloaded)
+    check_weights(fingerprint(language_model()), offloaded, "language_model", "here", "ears")
 
 
 def test_cost_does_not_grow_with_the_weights():

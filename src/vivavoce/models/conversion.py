@@ -314,7 +314,12 @@ def _counts(tensors: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     """Tensors and parameters of each part; adapters apart."""
     tensors_of: Counter[str] = Counter()
     parameters_of: Counter[str] = Counter()
+    seen: set[Any] = set()
     for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if place in seen:  # tied
+            continue
+        seen.add(place)
         part = name.split(".")[0] + (" adapters" if is_adapter(name) else "")
         tensors_of[part] += 1
         parameters_of[part] += tensor.numel()

@@ -69,7 +69,7 @@ def check_weights(
     Args:
         recorded: An entry of ``config.fingerprints``: the hash, a space, and where the weights came from. None if
             nothing was recorded, which accepts any.
-        weights: What was loaded.
+        weights: What was loaded. Weights that were offloaded cannot be looked at, and are not checked.
         part: Such as "language_model".
         given: Where it was loaded from.
         where: The model, for the message.
@@ -77,7 +77,8 @@ def check_weights(
     Raises:
         CheckpointError: Others; names both.
     """
-    if not recorded:
+    values = weights.parameters() if isinstance(weights, nn.Module) else weights.values()
+    if not recorded or any(value.is_meta for value in values):
         return
     wanted, _, name = recorded.partition(" ")
     found = fingerprint(weights)
@@ -86,7 +87,7 @@ def check_weights(
             f"{where} was trained with the {part} {name or 'of fingerprint ' + wanted!r}; {given!r} holds other "
             f"weights (fingerprint {found[:16]}, wanted {wanted[:16]}), with which it would answer nothing or "
             "nonsense. Give those it was trained with (float32 weights rounded to float16 count as others: load "
-            "bfloat16 or float32), or pass accept_other=True (--accept-other)."
+            "bfloat16 or float32), or pass accept_other=True (vivavoce convert --accept-other)."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
@@ -48,6 +49,15 @@ def without_references(ears: EmbeddingsIn) -> EmbeddingsIn:
 def _unref(record: dict[str, Any]) -> dict[str, Any]:
     kept = {name: _unref(v) if isinstance(v, dict) and "type" in v else v for name, v in record.items()}
     return {name: v for name, v in kept.items() if name != "ref"}
+
+
+def expect_elsewhere(model: SpeechLM, prefix: str) -> None:
+    """Tell transformers' loader that a part's weights come later: none are missing, and none need random values."""
+    model._keys_to_ignore_on_load_missing.add("^" + re.escape(prefix))  # type: ignore[union-attr]
+    for module in model.get_submodule(part_of(prefix)).modules():
+        weights = module._parameters
+        if "masked_spec_embed" not in weights and any(p is not None and p.is_meta for p in weights.values()):
+            module._is_hf_initialized = True  # type: ignore[assignment]
 
 
 def bundled(config: SpeechLMConfig) -> SpeechLMConfig:

@@ -6,7 +6,6 @@ Letters: B batch, L positions, N audio clips, M mel bins, T feature frames, F en
 from __future__ import annotations
 
 import os
-import re
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,7 +31,7 @@ from vivavoce.models.lora import inject
 from vivavoce.models.merge import expand_clips, merge_audio, positions_from_mask
 from vivavoce.models.prompt_ids import hide, without_placeholders
 from vivavoce.models.reading import read_model
-from vivavoce.models.references import ENCODER, references
+from vivavoce.models.references import ENCODER, expect_elsewhere, references
 from vivavoce.models.saving import AsLoaded, remember_weights, stored_form
 
 # before 5.23 the pipeline asks for librosa where a model takes audio; the processor here reads audio itself
@@ -95,8 +94,9 @@ class SpeechLM(PreTrainedModel, GenerationMixin):
         self.post_init()
         if defer_lora:
             self._keys_to_ignore_on_load_unexpected.add(r"\.lora_")  # type: ignore[union-attr]
-        elsewhere = {"^" + re.escape(prefix) for prefix in references(self) if prefix.startswith(ENCODER)}
-        self._keys_to_ignore_on_load_missing.update(elsewhere)  # type: ignore[union-attr]
+        for prefix in references(self):
+            if prefix.startswith(ENCODER):
+                expect_elsewhere(self, prefix)
         self.as_loaded: dict[str, AsLoaded] = {}
         remember_weights(self, "language_model")
 
