@@ -60,6 +60,7 @@ def no_part_is_loaded(monkeypatch):
 
 def test_own_to_own_by_name_loads_no_part(run, parts, monkeypatch):
     wanted = logits(opened(parts / "ours"))
+    (parts / "ours" / "generation_config.json").write_text('{"max_new_tokens": 17}')
     with monkeypatch.context() as patch:
         no_part_is_loaded(patch)
         done = run("convert", "ours", "copy", "--json")
@@ -75,6 +76,7 @@ def test_own_to_own_by_name_loads_no_part(run, parts, monkeypatch):
     first, second = stored(parts / "ours"), stored(parts / "copy")
     assert first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
     assert torch.equal(logits(opened(parts / "copy")), wanted)
+    assert json.loads((parts / "copy" / "generation_config.json").read_text())["max_new_tokens"] == 17
     config = SpeechLMConfig.from_pretrained(parts / "copy")
     assert config.fingerprints == SpeechLMConfig.from_pretrained(parts / "ours").fingerprints != {}
 
