@@ -302,6 +302,25 @@ def test_a_saved_salmonn_remembers_its_language_model(salmonn, tmp_path):
     assert load(tmp_path / "ours", device="cpu", accept_other=True).hears
 
 
+def test_another_part_is_accepted_by_both_ways_of_saying_so(tmp_path, monkeypatch):
+    from vivavoce.models.presets import preset
+    from vivavoce.models.presets.preset import Sources
+
+    given = []
+
+    class Stub:
+        def read(self, place, sources, with_parts, **weights):
+            given.append(sources)
+            raise ModelError("enough")
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr(preset, "find_ears_preset", lambda place: Stub())
+    for more in ({}, {"sources": Sources(accept_other=True)}, {"accept_other": True}):
+        with pytest.raises(ModelError, match="enough"):
+            load_speech_lm(tmp_path, device="cpu", **more)
+    assert [sources.accept_other for sources in given] == [False, True, True]
+
+
 def test_a_pth_comes_from_the_hub_only_where_there_is_nothing_else(salmonn, tmp_path, monkeypatch):
     import huggingface_hub
 
@@ -360,6 +379,8 @@ def test_four_bit_text_model_by_name_with_adapters(tmp_path):
     assert "Linear4bit" in kinds
     assert "Linear4bit" not in {type(m).__name__ for m in model.audio_encoder.modules()}
     model.save_pretrained(tmp_path / "again")
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "again")]
+    assert configs[0]["fingerprints"] == configs[1]["fingerprints"]
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "again"))
     assert first.keys() == second.keys()
     with pytest.raises(ModelError, match="is quantised"):

@@ -197,6 +197,14 @@ def test_a_trained_or_merged_encoder_is_not_left_out(parts):
     assert torch.allclose(logits(SpeechLM.from_pretrained(parts / "merged")), wanted, atol=1e-4)
 
 
+def test_a_frozen_encoder_with_adapters_is_not_read_again_to_save_it(parts, monkeypatch):
+    from vivavoce.models.encoders.whisper import WhisperEars
+
+    model = naming_model(parts)
+    monkeypatch.setattr(WhisperEars, "load_reference", lambda *a, **k: pytest.fail("it was read again"))
+    model.save_pretrained(parts / "ours")
+
+
 def test_an_encoder_that_was_loaded_by_hand_is_compared_with_its_reference(parts):
     model = naming_model(parts, "two", lora=False)
     model.save_pretrained(parts / "ours")

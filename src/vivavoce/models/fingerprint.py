@@ -23,7 +23,7 @@ _GOLDEN = 0.6180339887498949
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # buffers in old files, and a vector that checkpoints may lack
 _NOT_TRAINED = ("inv_freq", "position_ids", "masked_spec_embed")
-_UNKNOWN = "0" * 16
+UNKNOWN = "0" * 16  # instead of a hash
 
 
 def fingerprint(weights: nn.Module | Mapping[str, Tensor]) -> str:
@@ -52,13 +52,13 @@ def fingerprint(weights: nn.Module | Mapping[str, Tensor]) -> str:
             continue
         kept[tensor.dim() > 1 and "emb" not in name].append((name, tensor))
     halves = [_hash(rows) for rows in kept]
-    return halves[0] + (_UNKNOWN if quantised else halves[1])
+    return halves[0] + (UNKNOWN if quantised else halves[1])
 
 
 def same_weights(first: str, second: str) -> bool:
     """Whether two fingerprints are of the same weights, as far as both tell."""
     pairs = [(first[:16], second[:16]), (first[16:32], second[16:32])]
-    return all(a == b or _UNKNOWN in (a, b) for a, b in pairs)
+    return all(a == b or UNKNOWN in (a, b) for a, b in pairs)
 
 
 def check_weights(

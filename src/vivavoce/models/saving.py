@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vivavoce.base.errors import ModelError
 from vivavoce.models import ENCODERS
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, build_part
-from vivavoce.models.fingerprint import fingerprint, same_weights
+from vivavoce.models.fingerprint import UNKNOWN, fingerprint, same_weights
 from vivavoce.models.lora import is_adapter, plain_name
 from vivavoce.models.references import ENCODER, TEXT, bundled, part_of, references
 
@@ -121,18 +121,19 @@ def _fingerprints(model: SpeechLM, named: Mapping[str, str], tensors: Mapping[st
             continue  # not loaded, so not changed
         now, module = fingerprint(own), model.get_submodule(part)
         before = model.as_loaded.get(part)
-        if (
-            before is None
-            and prefix.startswith(ENCODER)
-            and any(p.requires_grad for p in module.parameters())
-        ):
+        trainable = any(p.requires_grad for n, p in module.named_parameters() if not is_adapter(n))
+        if before is None and prefix.startswith(ENCODER) and trainable:
             before = AsLoaded(_published(model, prefix, reference))
         if before is not None and (not same_weights(now, before.fingerprint) or _was_trained(module, before)):
             raise ModelError(
                 f"the weights of {part} were changed since they were loaded, and a reference to {reference!r} would "
                 'lose that; save with backbone="merged" (or, for adapters, merge nothing and add_lora instead).'
             )
-        found[part] = f"{now} {reference}"
+        recorded = found.get(part, "").partition(" ")[0]
+        if not (
+            now.endswith(UNKNOWN) and recorded and same_weights(now, recorded)
+        ):  # 4-bit weights tell less
+            found[part] = f"{now} {reference}"
     return {part: value for part, value in found.items() if part in map(part_of, named)}
 
 
