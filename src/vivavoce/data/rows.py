@@ -95,7 +95,7 @@ class RowFile:
         """A row of a shard; rows asked for in order are read in one go."""
         if self._open is None or self._open[:2] != (path, at):
             self._open = (path, at, read_shard(path, at))
-        rows = self._open[2]
+        rows, self._open = self._open[2], None  # a row that cannot be read ends them
         row = next(rows)
         self._open = (path, at + 1, rows)
         return row

@@ -110,6 +110,18 @@ def read_shard(path: Path, start: int = 0) -> Iterator[Conversation]:
     Raises:
         DataError: It is no shard of conversations, or is cut off.
     """
+    for _, row in read_rows(path, start):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def read_rows(path: Path, start: int = 0) -> Iterator[tuple[int, Conversation | DataError]]:
+    """Read a shard as ``read_shard`` does, with numbers; a row that cannot be used is its error, and the next follows.
+
+    Raises:
+        DataError: It is no shard of conversations, or is cut off.
+    """
     pa = import_pyarrow()
     try:
         file = pa.parquet.ParquetFile(path)
@@ -126,19 +138,29 @@ def read_shard(path: Path, start: int = 0) -> Iterator[Conversation]:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if number + rows > start:
-                for i, row in enumerate(file.read_row_group(group).to_pylist(), number):
+                try:
+                    found = file.read_row_group(group).to_pylist()
+                except (pa.ArrowInvalid, OSError) as error:
+                    raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+                for i, row in enumerate(found, number):
                     if i >= start:
-                        yield _decode(row, i)
+                        yield i, _decoded(row, i)
             number += rows
+
+
+def row_groups(path: Path) -> list[int]:
+    """Rows of each row group of a shard, from its footer."""
+    pa = import_pyarrow()
+    try:
+        metadata = pa.parquet.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
 
 def num_rows(path: Path) -> int:
     """Rows of a shard, from its footer."""
-    pa = import_pyarrow()
-    try:
-        return int(pa.parquet.read_metadata(path).num_rows)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    return sum(row_groups(path))
 
 
 def _json(value: Any) -> str | None:
@@ -177,6 +199,16 @@ def _recording(audio: Any, where: str) -> dict[str, Any]:
     if isinstance(audio, Mapping) and (audio.get("bytes") is not None or audio.get("path")):
         return {"bytes": audio.get("bytes"), "path": audio.get("path")}
     raise DataError(f"row {where!r} has a recording that is {type(audio).__name__}; wanted a path or bytes.")
+
+
+def _decoded(row: dict[str, Any], number: int) -> Conversation | DataError:
+    """A row of the schema, or what is wrong with it."""
+    try:
+        return _decode(row, number)
+    except DataError as error:
+        return error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return DataError(f"row {number} has a value of another form than the columns of a set have: {error}")
 
 
 def _decode(row: dict[str, Any], number: int) -> Conversation:
