@@ -34,16 +34,30 @@ def clip(wave: np.ndarray | None = None, rate: int = RATE, subtype: str = "PCM_1
 def good_row(name: str = "good", seed: int = 0) -> Row:
     """A spoken question of 2 s with a spoken answer of 1 s; nothing is wrong with it."""
     asked = {
-        "type": "audio", "audio": 0, "transcript": "What is the weather in Hanoi?", "language": "en", "speaker": "s1",
-        "words": [["What", 0.1, 0.3], ["is", 0.3, 0.4], ["the", 0.4, 0.5], ["weather", 0.5, 0.9], ["in", 0.9, 1.0],
-                  ["Hanoi?", 1.0, 1.6]],
-    }  # fmt: skip
+        "type": "audio",
+        "audio": 0,
+        "transcript": "What is the weather in Hanoi?",
+        "language": "en",
+        "speaker": "s1",
+        "words": [
+            ["What", 0.1, 0.3],
+            ["is", 0.3, 0.4],
+            ["the", 0.4, 0.5],
+            ["weather", 0.5, 0.9],
+            ["in", 0.9, 1.0],
+            ["Hanoi?", 1.0, 1.6],
+        ],
+    }
     codes = np.random.default_rng(seed).integers(0, 16, (50, 3)) + np.array([0, 16, 32])
     tokens = {"codec": "toy", "codec_hash": "abcd", "layout": "orpheus", "num_samples": 16_000}
     said = {
-        "type": "audio", "audio": 1, "transcript": "Rain is likely.", "language": "en", "speaker": "v1",
+        "type": "audio",
+        "audio": 1,
+        "transcript": "Rain is likely.",
+        "language": "en",
+        "speaker": "v1",
         "tokens": {**tokens, "ids": codes.flatten().tolist()},
-    }  # fmt: skip
+    }
     return {
         "id": name,
         "messages": [
@@ -98,6 +112,16 @@ def put(path: str, value: Any) -> Callable[[Row], None]:
     return change
 
 
+def part(name: str, value: Any) -> Callable[[Row], None]:
+    """Set a value of the user's audio part."""
+    return put(f"messages.1.content.1.{name}", value)
+
+
+def code(name: str, value: Any) -> Callable[[Row], None]:
+    """Set a value of the answer's codes."""
+    return put(f"messages.2.content.1.tokens.{name}", value)
+
+
 def drop(*names: str) -> Callable[[Row], None]:
     """Take keys of the user's audio part away."""
     return lambda row: [asked(row).pop(name) for name in names]
@@ -135,25 +159,37 @@ _URI = "data:audio/wav;base64," + base64.b64encode(b"no recording").decode()
 CASES: dict[str, Bad] = {
     "good": Bad(lambda row: None, set()),
     # turns and loss
-    "no answer": Bad(lambda row: row["messages"].pop(), {"nothing_to_learn", "unused_recording"}, "no assistant turn"),
+    "no answer": Bad(
+        lambda row: row["messages"].pop(), {"nothing_to_learn", "unused_recording"}, "no assistant turn"
+    ),
     "empty answer": Bad(
         put("messages.2.content", " "), {"nothing_to_learn", "unused_recording"}, "the assistant says nothing"
     ),
     "one of two answers is empty": Bad(
-        lambda row: row["messages"].extend([{"role": "user", "content": "And?"}, {"role": "assistant", "content": ""}]),
+        lambda row: row["messages"].extend(
+            [{"role": "user", "content": "And?"}, {"role": "assistant", "content": ""}]
+        ),
         {"empty_answer"},
         "message 4",
     ),
-    "answer without loss": Bad(put("messages.2.loss", 0), {"nothing_to_learn"}, "no assistant turn has a loss"),
+    "answer without loss": Bad(
+        put("messages.2.loss", 0), {"nothing_to_learn"}, "no assistant turn has a loss"
+    ),
     "loss on text of an answer in audio": Bad(
-        several(put("messages.2.loss", {"text": 1, "audio": 0}), lambda row: row["messages"][2]["content"].pop(0)),
+        several(
+            put("messages.2.loss", {"text": 1, "audio": 0}), lambda row: row["messages"][2]["content"].pop(0)
+        ),
         {"nothing_to_learn"},
     ),
     "loss on everything": Bad(
-        several(put("messages.0.loss", 1), put("messages.1.loss", True)), {"labels_equal_inputs"}, "system, user too"
+        several(put("messages.0.loss", 1), put("messages.1.loss", True)),
+        {"labels_equal_inputs"},
+        "system, user too",
     ),
     "loss on the user's audio": Bad(
-        put("messages.1.loss", {"text": 0, "audio": 0.5}), {"loss_on_question"}, "0.5 on audio of a user message"
+        put("messages.1.loss", {"text": 0, "audio": 0.5}),
+        {"loss_on_question"},
+        "0.5 on audio of a user message",
     ),
     "loss on the user's text": Bad(put("messages.1.loss", {"text": 1.0}), {"loss_on_question"}),
     "loss on everything is meant": Bad(
@@ -161,30 +197,43 @@ CASES: dict[str, Bad] = {
     ),
     "loss is no number": Bad(put("messages.1.loss", "yes"), {"bad_loss"}, "'yes'"),
     "loss is negative": Bad(put("messages.2.loss", {"text": -1}), {"bad_loss"}, "-1"),
-    "system is not first": Bad(lambda row: row["messages"].insert(0, row["messages"].pop(1)), {"system_not_first"}),
+    "system is not first": Bad(
+        lambda row: row["messages"].insert(0, row["messages"].pop(1)), {"system_not_first"}
+    ),
     "two answers in a row": Bad(
-        lambda row: row["messages"].append({"role": "assistant", "content": "Indeed."}), {"turns_not_alternating"}
+        lambda row: row["messages"].append({"role": "assistant", "content": "Indeed."}),
+        {"turns_not_alternating"},
     ),
     "two questions in a row": Bad(
-        lambda row: row["messages"].insert(1, {"role": "user", "content": "Hello."}), {"turns_not_alternating"}
+        lambda row: row["messages"].insert(1, {"role": "user", "content": "Hello."}),
+        {"turns_not_alternating"},
     ),
     # text
-    "placeholder of swift": Bad(put(_TEXT, "<audio>What is said?"), {"placeholder_in_text"}, "1 times <audio>"),
+    "placeholder of swift": Bad(
+        put(_TEXT, "<audio>What is said?"), {"placeholder_in_text"}, "1 times <audio>"
+    ),
     "placeholder of Ultravox": Bad(put(_TEXT, "Say <|audio|>"), {"placeholder_in_text"}, "2 audio parts"),
     "placeholders of SALMONN": Bad(
         put(_TEXT, "<Speech><SpeechHere></Speech> Who?"), {"placeholder_in_text"}, "<SpeechHere>"
     ),
     "placeholder of Phi": Bad(put(_TEXT, "<|audio_1|>"), {"placeholder_in_text"}),
     "HTML is no placeholder": Bad(put(_TEXT, "Explain <audio>x</audio> and <audio controls>."), set()),
-    "a recording nobody names": Bad(lambda row: row["audios"].append(clip(sound(seed=9))), {"unused_recording"}),
-    "sound tokens as text": Bad(put(_TEXT, "<|sound_start|><|sound_0007|><|sound_end|>"), {"sound_tokens_in_text"}),
-    "Orpheus tokens as text": Bad(put("messages.2.content.0.text", "<custom_token_4000>"), {"sound_tokens_in_text"}),
+    "a recording nobody names": Bad(
+        lambda row: row["audios"].append(clip(sound(seed=9))), {"unused_recording"}
+    ),
+    "sound tokens as text": Bad(
+        put(_TEXT, "<|sound_start|><|sound_0007|><|sound_end|>"), {"sound_tokens_in_text"}
+    ),
+    "Orpheus tokens as text": Bad(
+        put("messages.2.content.0.text", "<custom_token_4000>"), {"sound_tokens_in_text"}
+    ),
     "transcript beside the clip": Bad(
         put(_TEXT, "Somebody says: what is the weather in Hanoi"), {"transcript_beside_audio"}
     ),
     "Chinese transcript beside the clip": Bad(
         several(
-            put(_TEXT, "他说今天河内天气怎么样对吗"), put("messages.1.content.1.transcript", "今天河内天气怎么样"),
+            put(_TEXT, "他说今天河内天气怎么样对吗"),
+            part("transcript", "今天河内天气怎么样"),
             drop("words", "language"),
         ),
         {"transcript_beside_audio"},
@@ -208,9 +257,7 @@ CASES: dict[str, Bad] = {
         heard(sound(rate=24_000), 24_000), {"other_rate"}, "24000 Hz", {"sample_rate": 16_000}
     ),
     "8 kHz sound in a 48 kHz file": Bad(heard(_narrow(), 48_000), {"band_limited"}, "48000 Hz"),
-    "very short": Bad(
-        several(heard(sound(0.05)), put("messages.1.content.1.transcript", "O")), {"very_short"}, "0.05"
-    ),
+    "very short": Bad(several(heard(sound(0.05)), part("transcript", "O")), {"very_short"}, "0.05"),
     "no recording": Bad(
         several(put("audios.0", {"path": "absent.wav"}), drop("words")), {"unreadable_audio"}, "absent.wav"
     ),
@@ -224,47 +271,47 @@ CASES: dict[str, Bad] = {
     "an absolute path": Bad(put("audios.0", "/nowhere/a.wav"), {"absolute_path", "unreadable_audio"}),
     "a path of another system": Bad(put("audios.0", "C:\\a.wav"), {"absolute_path", "unreadable_audio"}),
     "a path out of the set": Bad(put("audios.0", "../a.wav"), {"absolute_path", "unreadable_audio"}),
-    "ends after the recording": Bad(put("messages.1.content.1.end", 2.5), {"span_outside"}, "2.5 s in a recording of 2.00"),
-    "begins after the recording": Bad(put("messages.1.content.1.start", 3.0), {"span_outside"}, "start 3 s"),
+    "ends after the recording": Bad(part("end", 2.5), {"span_outside"}, "2.5 s in a recording of 2.00"),
+    "begins after the recording": Bad(part("start", 3.0), {"span_outside"}, "start 3 s"),
     # transcripts
     "too much said": Bad(
-        several(put("messages.1.content.1.transcript", "what is the weather " * 10), drop("words")), {"speech_too_fast"}
+        several(part("transcript", "what is the weather " * 10), drop("words")), {"speech_too_fast"}
     ),
     "too much said in Chinese": Bad(
         several(
-            put("messages.1.content.1.transcript", "今天河内天气怎么样" * 4), put("messages.1.content.1.language", "zh"),
+            part("transcript", "今天河内天气怎么样" * 4),
+            part("language", "zh"),
             drop("words"),
         ),
         {"speech_too_fast"},
         "36 letters in 2.00 s",
     ),
     "as many letters are fine in English": Bad(
-        several(put("messages.1.content.1.transcript", "what is the weather in Hanoi this morning"), drop("words")), set()
+        several(part("transcript", "what is the weather in Hanoi this morning"), drop("words")), set()
     ),
-    "too little said": Bad(
-        several(heard(sound(12.0)), put("messages.1.content.1.transcript", "Yes.")), {"speech_too_slow"}
-    ),
-    "digits take long": Bad(several(heard(sound(8.0)), put("messages.1.content.1.transcript", "5551234")), set()),
+    "too little said": Bad(several(heard(sound(12.0)), part("transcript", "Yes.")), {"speech_too_slow"}),
+    "digits take long": Bad(several(heard(sound(8.0)), part("transcript", "5551234")), set()),
     "marks are not said": Bad(
-        several(heard(sound(2.0)), put("messages.1.content.1.transcript", "Oh [a very long description of laughter] yes")),
+        several(heard(sound(2.0)), part("transcript", "Oh [a very long description of laughter] yes")),
         set(),
     ),
     "wrong script": Bad(
-        several(put("messages.1.content.1.transcript", "Какая сегодня погода?"), drop("words")),
+        several(part("transcript", "Какая сегодня погода?"), drop("words")),
         {"script_mismatch"},
         "cyrillic letters",
     ),
-    "wrong language": Bad(put("messages.1.content.1.language", "ru"), {"script_mismatch"}, "latin letters"),
+    "wrong language": Bad(part("language", "ru"), {"script_mismatch"}, "latin letters"),
     "a name in Latin letters": Bad(
-        several(put("messages.1.content.1.transcript", "我在 Google 公司工作了"), drop("words"),
-                put("messages.1.content.1.language", "zh")), set()
+        several(part("transcript", "我在 Google 公司工作了"), drop("words"), part("language", "zh")), set()
     ),
-    "language by name": Bad(put("messages.1.content.1.language", "English"), {"language_code"}),
-    "a language nobody knows is not judged": Bad(put("messages.1.content.1.language", "tlh"), set()),
+    "language by name": Bad(part("language", "English"), {"language_code"}),
+    "a language nobody knows is not judged": Bad(part("language", "tlh"), set()),
     "words of the whole recording": Bad(
         put("messages.1.content.1.words.5", ["Hanoi?", 7.0, 7.6]), {"words_outside"}, "'Hanoi?' from 7 to 7.6"
     ),
-    "words backwards": Bad(put("messages.1.content.1.words.1", ["is", 0.0, 0.1]), {"words_out_of_order"}, "'is'"),
+    "words backwards": Bad(
+        put("messages.1.content.1.words.1", ["is", 0.0, 0.1]), {"words_out_of_order"}, "'is'"
+    ),
     "a word that ends before it begins": Bad(
         put("messages.1.content.1.words.1", ["is", 0.35, 0.3]), {"words_out_of_order"}
     ),
@@ -276,13 +323,15 @@ CASES: dict[str, Bad] = {
         {"task": "distill"},
     ),
     "blank transcript for a teacher": Bad(
-        several(put("messages.1.content.1.transcript", " "), drop("words")),
+        several(part("transcript", " "), drop("words")),
         {"no_teacher_text", "answer_not_text"},
         "",
         {"task": "distill"},
     ),
     "nothing to hear for a student": Bad(
-        several(lambda row: row["messages"][1]["content"].pop(), lambda row: row["messages"][2]["content"].pop()),
+        several(
+            lambda row: row["messages"][1]["content"].pop(), lambda row: row["messages"][2]["content"].pop()
+        ),
         {"no_clip_to_distill", "unused_recording"},
         "",
         {"task": "distill"},
@@ -294,7 +343,9 @@ CASES: dict[str, Bad] = {
         several(lambda row: row["messages"].pop(), lambda row: row["audios"].pop(), put("task", "asr")), set()
     ),
     # sound tokens
-    "half a frame": Bad(lambda row: said(row)["tokens"]["ids"].pop(), {"bad_tokens"}, "ends inside coarse frame 49"),
+    "half a frame": Bad(
+        lambda row: said(row)["tokens"]["ids"].pop(), {"bad_tokens"}, "ends inside coarse frame 49"
+    ),
     "a lost token": Bad(lambda row: said(row)["tokens"]["ids"].pop(4), {"bad_tokens"}, "position 4"),
     "ids of a vocabulary": Bad(
         lambda row: said(row)["tokens"].update(ids=[128_266 + i for i in said(row)["tokens"]["ids"]]),
@@ -302,30 +353,30 @@ CASES: dict[str, Bad] = {
         "token ids of a vocabulary",
     ),
     "ids that are no numbers": Bad(lambda row: said(row)["tokens"].update(ids=["a"] * 3), {"bad_tokens"}),
-    "unknown layout": Bad(put("messages.2.content.1.tokens.layout", "spiral"), {"bad_tokens"}, "spiral"),
-    "codes of other weights": Bad(
-        put("messages.2.content.1.tokens.codec_hash", "ffff"), {"codec_differs"}, "'toy' ffff"
-    ),
+    "unknown layout": Bad(code("layout", "spiral"), {"bad_tokens"}, "spiral"),
+    "codes of other weights": Bad(code("codec_hash", "ffff"), {"codec_differs"}, "'toy' ffff"),
     "codes of another codec": Bad(
-        several(put("messages.2.content.1.tokens.codec", "mimi"), put("messages.2.content.1.tokens.codec_hash", "")),
+        several(code("codec", "mimi"), code("codec_hash", "")),
         {"codec_differs", "no_codec_hash"},
     ),
-    "same weights under another name": Bad(put("messages.2.content.1.tokens.codec", "./toy"), set()),
+    "same weights under another name": Bad(code("codec", "./toy"), set()),
     "codes without a hash": Bad(lambda row: said(row)["tokens"].pop("codec_hash"), {"no_codec_hash"}),
-    "codes of an unknown codec": Bad(
-        put("messages.2.content.1.tokens.codec", "secret"), {"unknown_codec"}, "'secret'", {"codec": None}
-    ),
+    "codes of an unknown codec": Bad(code("codec", "secret"), {"unknown_codec"}, "'secret'", {"codec": None}),
     "codes without num_samples": Bad(
         lambda row: said(row)["tokens"].pop("num_samples"), {"tokens_incomplete"}, "num_samples"
     ),
     "codes without codes": Bad(lambda row: said(row)["tokens"].pop("ids"), {"tokens_incomplete"}),
     "codes in a file that is not there": Bad(
-        lambda row: said(row)["tokens"].update(ids=None, path="absent.npy"), {"tokens_incomplete"}, "absent.npy"
+        lambda row: said(row)["tokens"].update(ids=None, path="absent.npy"),
+        {"tokens_incomplete"},
+        "absent.npy",
     ),
-    "more samples than frames": Bad(put("messages.2.content.1.tokens.num_samples", 16_321), {"tokens_length"}),
-    "fewer samples than frames": Bad(put("messages.2.content.1.tokens.num_samples", 15_680), {"tokens_length"}),
+    "more samples than frames": Bad(code("num_samples", 16_321), {"tokens_length"}),
+    "fewer samples than frames": Bad(code("num_samples", 15_680), {"tokens_length"}),
     "codes of another recording": Bad(
-        lambda row: row["audios"].__setitem__(1, clip(sound(1.4, seed=1))), {"tokens_duration"}, "1.00 s, a recording of 1.40"
+        lambda row: row["audios"].__setitem__(1, clip(sound(1.4, seed=1))),
+        {"tokens_duration"},
+        "recording of 1.40",
     ),
     "codes that stand still": Bad(
         lambda row: said(row)["tokens"].update(ids=[3, 20, 40] * 50), {"tokens_stuck"}, "50 of 50"
@@ -335,8 +386,10 @@ CASES: dict[str, Bad] = {
     "no speaker": Bad(drop("speaker"), {"no_speaker"}),
     # rows
     "unknown role": Bad(put("messages.1.role", "human"), {"invalid_row"}, "'human'"),
-    "a transcript that is no text": Bad(put("messages.1.content.1.transcript", 5), {"invalid_row"}, "transcript is 5"),
-    "tokens that are no object": Bad(put("messages.2.content.1.tokens", [1, 2]), {"invalid_row"}, "tokens is [1, 2]"),
-    "labels that are no object": Bad(put("messages.1.content.1.labels", "happy"), {"invalid_row"}),
+    "a transcript that is no text": Bad(part("transcript", 5), {"invalid_row"}, "transcript is 5"),
+    "tokens that are no object": Bad(
+        put("messages.2.content.1.tokens", [1, 2]), {"invalid_row"}, "tokens is [1, 2]"
+    ),
+    "labels that are no object": Bad(part("labels", "happy"), {"invalid_row"}),
     "an unknown key": Bad(put("licence", "cc0-1.0"), {"invalid_row"}, "did you mean 'license'"),
-}  # fmt: skip
+}

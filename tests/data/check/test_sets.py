@@ -155,7 +155,7 @@ def test_overlap_with_another_set(tmp_path) -> None:
     test[2]["audios"][0] = train[1]["audios"][0]
     for other in (test, as_set(tmp_path / "test", test), as_lines(tmp_path / "test.jsonl", test)):
         report = check_set(train, CONFIG, against=other)
-        assert {k for k in kinds(report)} == {"overlap_row", "overlap_audio", "overlap_text"}
+        assert kinds(report) == {"overlap_row", "overlap_audio", "overlap_text"}
         assert not report.ok
         assert told(report, "overlap_row") == [
             "row 'r3': the same as row 't' of the other set; wanted no row of the other set"
@@ -254,7 +254,7 @@ def test_what_is_no_set_is_said(tmp_path) -> None:
 
 def test_settings_are_checked_all_at_once() -> None:
     with pytest.raises(
-        ConfigError, match="recordings is 'some'.*sample_rate is 0.*max_tokens is 0.*examples is -1"
+        ConfigError, match=r"recordings is 'some'.*sample_rate is 0.*max_tokens is 0.*examples is -1"
     ):
         CheckConfig(recordings="some", sample_rate=0, max_tokens=0, examples=-1)
 
