@@ -117,7 +117,11 @@ def ears(name: str, **more: Any) -> dict[str, Any]:
 
 
 def assistant(
-    name: str = "whisper + stack, norm mid", seed: int = 0, text: dict[str, Any] | None = None, **more: Any
+    name: str = "whisper + stack, norm mid",
+    seed: int = 0,
+    text: dict[str, Any] | None = None,
+    spare_rows: int = 3,
+    **more: Any,
 ) -> Assistant:
     """A model of a pair whose every weight is far from zero, so that nothing is equal by being small.
 
@@ -125,11 +129,12 @@ def assistant(
         name: In ``PAIRS``.
         seed: Of the weights.
         text: Config of the text model, of width 32; a Llama by default.
+        spare_rows: Of the text model past the tokenizer's tokens; -1 leaves the placeholder, the last, without.
         more: Fields of ``EmbeddingsIn``.
     """
     tokenizer = tiny.byte_tokenizer("<|audio|>")
     audio_token_id = tokenizer.convert_tokens_to_ids("<|audio|>")
-    rows, llama = len(tokenizer) + 3, text_config()
+    rows, llama = len(tokenizer) + spare_rows, text_config()
     config = SpeechLMConfig(
         text_config={**(text or llama), "vocab_size": rows, "eos_token_id": tokenizer.eos_token_id},
         audio_in=ears(name, **{"audio_token_id": audio_token_id, **more}),

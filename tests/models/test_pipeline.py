@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tests.goldens.ultravox_cases import case_folders
+from tests.goldens.ultravox_models import load_golden
 from tests.inference import tiny
 from tests.models.pairs import assistant
 from transformers import pipeline
@@ -309,3 +311,28 @@ def test_registering_again_is_quiet_and_leaves_others_alone(caplog):
     with caplog.at_level(logging.WARNING):
         vivavoce.models.pipeline.register()
     assert not caplog.records
+
+
+def golden_model():
+    return load_golden(next(iter(case_folders())))
+
+
+def model_without_its_placeholder():
+    own = assistant(spare_rows=-1)
+    assert own.processor.audio_token_id == own.model.config.vocab_size
+    return own.model, own.processor
+
+
+@pytest.mark.parametrize("make", [golden_model, model_without_its_placeholder])
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 2}])
+def test_models_as_ultravox_has_them(make, options):
+    model, processor = make()
+    pipe = pipeline("ultravox-pipeline", model=model, processor=processor, device="cpu")
+    options = {"max_new_tokens": 8, **options}
+    given = {"audio": wave(1.3), "turns": [SYSTEM], "sampling_rate": 16_000}
+    inputs = processor.apply_chat_template([SYSTEM, tiny.user(part(1.3))], add_generation_prompt=True)
+    ids = model.generate(**inputs, do_sample=False, **options)
+    text = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert pipe(given, **options) == text != ""
+    batch = [given, {**given, "audio": wave(0.4)}, "Hello"]
+    assert pipe(batch, batch_size=3, **options) == [pipe(one, **options) for one in batch]
