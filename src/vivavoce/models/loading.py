@@ -263,14 +263,25 @@ def _load_own(folder: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
 
 def load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any, Any]:
     """A causal LM whose tokenizer has audio tokens, by its preset."""
+    from vivavoce.models.speech_lm import SpeechLM
+    from vivavoce.models.weights import load_text_model
+
+    config, processor = read_plain(folder, kind)
+    text_model = load_text_model(folder, **arguments)
+    config.text_config = text_model.config
+    model = SpeechLM(config, text_model=text_model)
+    model.generation_config = text_model.generation_config
+    return model, processor
+
+
+def read_plain(folder: Path, kind: Any) -> tuple[Any, Any]:
+    """Config and processor of a causal LM whose tokenizer has audio tokens; its weights are not read."""
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     from vivavoce.codecs.loading import load_codec
     from vivavoce.models.presets.preset import find_preset
     from vivavoce.models.processor import SpeechProcessor
-    from vivavoce.models.speech_lm import SpeechLM
-    from vivavoce.models.weights import load_text_model
     from vivavoce.tokens.vocabulary import detect_vocabulary
 
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -292,11 +303,7 @@ def load_plain(folder: Path, kind: Any, arguments: dict[str, Any]) -> tuple[Any,
     preset = find_preset(vocabulary, str(folder))
     text_config = AutoConfig.from_pretrained(folder)
     config = preset.config(text_config, vocabulary, CODEC_FOLDER if codec else preset.codec)
-    text_model = load_text_model(folder, **arguments)
-    config.text_config = text_model.config
-    model = SpeechLM(config, text_model=text_model)
-    model.generation_config = text_model.generation_config
-    return model, SpeechProcessor.for_config(tokenizer, config, folder)
+    return config, SpeechProcessor.for_config(tokenizer, config, folder)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
