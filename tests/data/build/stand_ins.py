@@ -14,8 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
+from vivavoce.audio.synthesis import has_synthesizer
 from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.build.pipeline import Pipeline
@@ -26,6 +29,26 @@ TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+def needs(*engines: str) -> None:
+    """Skip a test where a synthesizer is not installed."""
+    for engine in engines:
+        if not has_synthesizer(engine):
+            pytest.skip(f"{engine} is not installed")
+
+
+class Humming:
+    """A service "tts": tones whose pitch hangs on the text, the voice and the seed."""
+
+    def __init__(self, name: str, voice: str | None = None) -> None:
+        self.name = f"{name} {voice}"
+
+    def say(self, text: str, seed: int) -> tuple[np.ndarray, int]:
+        if "silence" in text:
+            return np.zeros(8000, np.float32), 8000
+        step = 0.05 + (sum(map(ord, self.name + text)) + seed % 97) % 300 / 400
+        return 0.3 * np.sin(step * np.arange(100 * len(text))).astype(np.float32), 8000
 
 
 def ask(number: int, question: str, answer: str | None = None) -> Conversation:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.data.build.stand_ins import ask, assert_pure, check_settings, run
-from tests.data.build.test_speak import Humming, needs
+from tests.data.build.stand_ins import Humming, ask, assert_pure, check_settings, needs, run
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.build.unspeakable import unspeakable
-from vivavoce.data.conversation import Audio, Conversation, Message, Text
+from vivavoce.data.conversation import Audio, Text
 
 VOICES = {"voices": ["service:m#a", "service:m#b"], "language": "en"}
 
@@ -118,6 +117,5 @@ def test_settings_are_checked_before_work() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             check_settings("instruct", settings)
-    row = Conversation("r", [Message("user", [Text("hi")]), Message("assistant", [Text("ho")])])
-    with pytest.raises(ConfigError, match="tts"):
-        run("instruct", {"speak": VOICES}, Context(), [row])
+    with pytest.raises(ConfigError, match="needs the service 'tts'"):
+        run("instruct", {"speak": VOICES}, Context(), [])

@@ -9,32 +9,29 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.data.build.stand_ins import ask, assert_pure, check_settings, facts, run, save_vits, server
+from tests.data.build.stand_ins import (
+    Humming,
+    ask,
+    assert_pure,
+    check_settings,
+    facts,
+    needs,
+    run,
+    save_vits,
+    server,
+)
 
-from vivavoce.audio.synthesis import has_synthesizer
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.build.loudness import bring_to_level, speech_level_db
 from vivavoce.data.build.pipeline import Pipeline
 from vivavoce.data.build.reading_back import character_error_rate, edit_distance
 from vivavoce.data.build.run import build
+from vivavoce.data.build.voices import Setup, make_voices
 from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
 from vivavoce.data.recordings import read_waveform
 
 TONE = np.sin(np.arange(12_000) / 9).astype(np.float32)
-
-
-class Humming:
-    """A service "tts": tones whose pitch hangs on the text, the voice and the seed."""
-
-    def __init__(self, name: str, voice: str | None = None) -> None:
-        self.name = f"{name} {voice}"
-
-    def say(self, text: str, seed: int) -> tuple[np.ndarray, int]:
-        if "silence" in text:
-            return np.zeros(8000, np.float32), 8000
-        step = 0.05 + (sum(map(ord, self.name + text)) + seed % 97) % 300 / 400
-        return 0.3 * np.sin(step * np.arange(100 * len(text))).astype(np.float32), 8000
 
 
 class Deaf:
@@ -50,12 +47,6 @@ class Deaf:
 
 def context(**more: Any) -> Context:
     return Context(seed=5, services={"tts": Humming, "asr": Deaf}, **more)
-
-
-def needs(*engines: str) -> None:
-    for engine in engines:
-        if not has_synthesizer(engine):
-            pytest.skip(f"{engine} is not installed")
 
 
 def spoken(result: Any) -> Conversation:
@@ -125,9 +116,26 @@ def test_vits_is_pure_and_has_speakers(tmp_path: Path) -> None:
         run("speak", {"voices": [f"transformers:{folder}#3"]}, Context(), [])
 
 
+def test_a_model_runs_on_one_thread_and_leaves_the_generator_alone(tmp_path: Path) -> None:
+    import torch
+
+    setup, seen = Setup(Context()), set()
+    voice = make_voices([f"transformers:{save_vits(tmp_path / 'vits')}#0"], setup)[0][0]
+    voice.say("hello", 1)
+    pipe = next(v for v in setup.loaded.values() if hasattr(v, "model"))
+    pipe.model.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        voice.say("hello", 2)
+        assert seen == {1} and torch.get_num_threads() == 2 and torch.equal(state, torch.get_rng_state())
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_voices_differ_between_roles_and_stay_within_a_row() -> None:
     rows = []
-    for i in range(40):
+    for i in range(24):
         row = ask(i, "first", "second")
         row.messages += ask(i, "third", "fourth").messages
         rows.append(row)
@@ -274,6 +282,14 @@ def test_a_server_is_asked_once_and_its_faults_stay_in_their_rows(
     assert not any("secret" in str(fact) for fact in facts(made))
     again = run("speak", settings, Context(seed=1, cache=tmp_path), [rows[0], rows[4]])  # the server is gone
     assert facts(again) == facts([made[0], made[4]])
+    with server(lambda path, body: (200, wav(TONE))) as (url, _):  # what was no recording was not kept
+        settings["endpoint"] = {**endpoint, "url": url}
+        Path(tmp_path / "speech").rename(tmp_path / "old")
+        broken = Context(seed=1, cache=tmp_path)
+        with server(lambda path, body: (200, b"no recording")) as (bad, _):
+            run("speak", {**settings, "endpoint": {**endpoint, "url": bad}}, broken, rows[:1])
+        assert not list(tmp_path.glob("speech/*/*"))
+        assert spoken(run("speak", settings, broken, rows[:1])[0])
     gone = run("speak", settings, Context(seed=1), rows[:1])[0]
     assert isinstance(gone, Fault) and "2 tries" in gone.reason
 
@@ -307,6 +323,7 @@ def test_settings_are_checked_before_work() -> None:
         ({"voices": ["endpoint:a#b"]}, "needs the setting endpoint"),
         ({"voices": ["espeek:en"]}, "Did you mean 'espeak'"),
         ({"voices": ["transformers"]}, "wanted transformers:NAME"),
+        ({"voices": ["endpoint:anna"]}, "wanted endpoint:MODEL#VOICE"),
         (
             {"voices": ["endpoint:a#b"], "endpoint": {"url": "http://x/v1", "key_env": "NO_SUCH_KEY"}},
             "NO_SUCH_KEY",

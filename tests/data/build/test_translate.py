@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from tests.data.build.stand_ins import (
+    Humming,
     ask,
     assert_pure,
     check_settings,
+    needs,
     run,
     save_llama,
     save_marian,
@@ -19,7 +21,6 @@ from tests.data.build.stand_ins import (
     save_seamless,
     server,
 )
-from tests.data.build.test_speak import Humming, needs
 
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.data.build.contract import Context, Fault
@@ -55,6 +56,8 @@ def test_models_are_pure(save: Callable[[Path], Path], tmp_path: Path) -> None:
     whole = [r[0] for r in made if not isinstance(r, Fault)]
     assert {r.kind for r in made if isinstance(r, Fault)} <= {"unfinished", "empty"} and len(whole) >= 3
     assert len({row.messages[1].text for row in whole}) > 2
+    cut = run("translate", {**settings, "max_new_tokens": 4}, Context(), rows)
+    assert "unfinished" in {r.kind for r in cut if isinstance(r, Fault)}
     for row in whole:
         user, assistant = row.messages
         assert user.audios[0].language == "en" and assistant.loss is None

@@ -83,11 +83,19 @@ class Context:
         Raises:
             ConfigError: The caller gave no such service.
         """
+        self.require(name)
+        return self.services[name](*arguments, **options)
+
+    def require(self, name: str) -> None:
+        """Make sure that there is a service, before work begins.
+
+        Raises:
+            ConfigError: The caller gave no such service.
+        """
         if name not in self.services:
             raise ConfigError(
                 f"this pipeline needs the service {name!r}, which was not given; run it by `vivavoce data`."
             )
-        return self.services[name](*arguments, **options)
 
 
 class Builder(Protocol):

@@ -66,7 +66,7 @@ class Instruct:
     """
 
     config_class: ClassVar[type] = InstructConfig
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1 + Speak.version
     batch_rows: ClassVar[int] = Speak.batch_rows
     needs: ClassVar[Needs] = Speak.needs
 

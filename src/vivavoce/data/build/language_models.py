@@ -263,6 +263,7 @@ class ServiceModel:
 
     def __init__(self, name: str, settings: ModelSettings, context: Context) -> None:
         self.name, self._context = name, context
+        context.require("llm")
 
     @cached_property
     def _model(self) -> Any:

@@ -133,6 +133,8 @@ class Speak:
                     raise ConfigError(
                         f"voice {voice.speaker!r} cannot change {name}; leave {name} at [1, 1]."
                     )
+        if config.check:
+            context.require("asr")
         self._recogniser: Any = None
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:

@@ -80,7 +80,7 @@ class Translate:
     """
 
     config_class: ClassVar[type] = TranslateConfig
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1 + Speak.version
     batch_rows: ClassVar[int] = 16
     needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
 

@@ -194,6 +194,10 @@ class FliteVoice(Voice):
 class ServiceVoice(Voice):
     """A voice of a model that the context's service "tts" makes; its ``say(text, seed)`` speaks."""
 
+    def __init__(self, engine: str, name: str, setup: Setup) -> None:
+        super().__init__(engine, name, setup)
+        setup.context.require("tts")
+
     def say(self, text: str, seed: int, speed: float = 1.0, pitch: float = 1.0) -> tuple[np.ndarray, int]:
         if self.speaker not in self.setup.loaded:
             model, _, voice = self.name.partition("#")
