@@ -18,7 +18,9 @@ def test_the_page_is_not_stale():
 
 def test_the_reference_is_complete_and_keeps_what_is_written_by_hand():
     text = reference()
-    assert re.findall(r"^## ([\w ]+)$", text, re.M) == list(dict.fromkeys(re.findall(r"^## ([\w ]+)$", text, re.M)))
+    assert re.findall(r"^## ([\w ]+)$", text, re.M) == list(
+        dict.fromkeys(re.findall(r"^## ([\w ]+)$", text, re.M))
+    )
     assert set(re.findall(r"^## ([\w ]+)$", text, re.M)) == set(VERBS)
     assert "None" not in text
     assert refreshed("by hand\n" + MARKER + "\nold").startswith("by hand\n" + MARKER)

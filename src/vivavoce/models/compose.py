@@ -69,7 +69,7 @@ def with_ears(
         audio_in=EmbeddingsIn(
             encoder=record,
             connector=_sized(dict(connector or {"type": "stack"}), record, text_model.config),
-            audio_token_id=int(tokenizer.convert_tokens_to_ids(audio_token)),
+            audio_token_id=tokenizer.get_vocab()[audio_token],
             features=feature_settings(record),
             shortest_samples=320,
             text_apart=True,
