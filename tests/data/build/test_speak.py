@@ -324,6 +324,7 @@ def test_settings_are_checked_before_work() -> None:
         ({"voices": ["espeek:en"]}, "Did you mean 'espeak'"),
         ({"voices": ["transformers"]}, "wanted transformers:NAME"),
         ({"voices": ["endpoint:anna"]}, "wanted endpoint:MODEL#VOICE"),
+        ({"voices": ["service:m"], "language": "vi", "spoken_form": True}, "is for English"),
         (
             {"voices": ["endpoint:a#b"], "endpoint": {"url": "http://x/v1", "key_env": "NO_SUCH_KEY"}},
             "NO_SUCH_KEY",

@@ -148,13 +148,8 @@ class LocalModel:
         self._tokenizer = load("AutoTokenizer", name)
         if not settings.plain and not self._tokenizer.chat_template:
             raise ModelError(f"{name} has no chat template; take its instruct variant, or say plain: true.")
-        self.identity = [
-            "transformers",
-            identity(name),
-            settings.dtype,
-            settings.plain,
-            dict(settings.template_options),
-        ]
+        told = [settings.dtype, settings.plain, dict(settings.template_options)]
+        self.identity = ["transformers", identity(name), *told]
 
     @cached_property
     def _model(self) -> Any:
@@ -189,19 +184,13 @@ class LocalModel:
             )
             return {"input_ids": ids, "attention_mask": mask, "pad_token_id": 0}
 
-        written = dict(
-            zip(
-                fits,
-                write_greedily(model, prepare, len(fits), max_new_tokens, self.settings.dtype),
-                strict=True,
-            )
-        )
+        answers = write_greedily(model, prepare, len(fits), max_new_tokens, self.settings.dtype)
+        written = dict(zip(fits, answers, strict=True))
         results: list[Reply | Fault] = []
         for i, row in enumerate(rows):
             if i not in written:
-                results.append(
-                    Fault("too_long", f"the prompt has {len(row)} tokens, wanted 1 to {room}", filtered=True)
-                )
+                reason = f"the prompt has {len(row)} tokens, wanted 1 to {room}"
+                results.append(Fault("too_long", reason, filtered=True))
                 continue
             text = tokenizer.decode(written[i].ids, skip_special_tokens=True)
             results.append(Reply(text, written[i].finished))
@@ -210,10 +199,6 @@ class LocalModel:
     def _ids(self, tokenizer: Any, prompt: Prompt) -> list[int]:
         if self.settings.plain:
             return list(tokenizer(prompt[-1]["content"])["input_ids"])
-        if not tokenizer.chat_template:
-            raise ModelError(
-                f"{self.name} has no chat template; take its instruct variant, or say plain: true."
-            )
         try:
             text = tokenizer.apply_chat_template(
                 [dict(m) for m in prompt],

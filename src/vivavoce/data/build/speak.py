@@ -133,6 +133,10 @@ class Speak:
                     raise ConfigError(
                         f"voice {voice.speaker!r} cannot change {name}; leave {name} at [1, 1]."
                     )
+            if config.spoken_form and voice.language not in (None, "en"):
+                raise ConfigError(
+                    f"spoken_form is for English; voice {voice.speaker!r} speaks {voice.language!r}."
+                )
         if config.check:
             context.require("asr")
         self._recogniser: Any = None
