@@ -23,7 +23,12 @@ Progress = Callable[[Block, dict[str, Any]], None]
 
 
 def run_local(
-    pipeline: Pipeline, context: Context, workspace: Workspace, blocks: list[Block], workers: int, report: Progress
+    pipeline: Pipeline,
+    context: Context,
+    workspace: Workspace,
+    blocks: list[Block],
+    workers: int,
+    report: Progress,
 ) -> None:
     """Make blocks.
 
@@ -53,7 +58,12 @@ def run_local(
 
 
 def _run_pool(
-    pipeline: Pipeline, context: Context, workspace: Workspace, blocks: list[Block], workers: int, report: Progress
+    pipeline: Pipeline,
+    context: Context,
+    workspace: Workspace,
+    blocks: list[Block],
+    workers: int,
+    report: Progress,
 ) -> list[Block]:
     """Make blocks in processes until all are made, or one process dies; returns the blocks that were in the making."""
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -88,7 +98,9 @@ def _one_by_one(pipeline: Pipeline, context: Context, workspace: Workspace, bloc
             try:
                 made, faults = pool.submit(_make_row, row).result()
             except BrokenProcessPool:
-                fault = Fault("crashed", "the process that worked on this row died twice, perhaps for want of memory")
+                fault = Fault(
+                    "crashed", "the process that worked on this row died twice, perhaps for want of memory"
+                )
                 made, faults = Chain(pipeline, context).run([fault])
         kept += made
         aside += faults

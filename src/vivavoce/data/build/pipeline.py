@@ -56,7 +56,11 @@ class Pipeline:
     def __post_init__(self) -> None:
         faults = [
             f"{name} is {value}, wanted 1 or more"
-            for name, value in (("block_rows", self.block_rows), ("shard_rows", self.shard_rows), ("rows", self.rows))
+            for name, value in (
+                ("block_rows", self.block_rows),
+                ("shard_rows", self.shard_rows),
+                ("rows", self.rows),
+            )
             if value is not None and value < 1
         ]
         places = [("source", SOURCES, self.source)]
@@ -123,7 +127,9 @@ class Chain:
         Returns:
             The rows made, and for every row put aside ``{"stage", "kind", "reason", "filtered", "row"}``.
         """
-        aside: list[dict[str, Any]] = [put_aside("source", row, None) for row in rows if isinstance(row, Fault)]
+        aside: list[dict[str, Any]] = [
+            put_aside("source", row, None) for row in rows if isinstance(row, Fault)
+        ]
         kept = [row for row in rows if not isinstance(row, Fault)]
         for number, record in enumerate(self.pipeline.stages):
             kept, faults = self.run_stage(number, kept)
@@ -167,12 +173,20 @@ def put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, A
     for i, audio in enumerate((kept or {}).get("audios", ())):
         if isinstance(audio, Mapping) and "bytes" in audio:
             kept["audios"][i] = {"path": audio.get("path"), "num_bytes": len(audio["bytes"])}  # type: ignore[index]
-    return {"stage": stage, "kind": fault.kind, "reason": fault.reason, "filtered": fault.filtered, "row": kept}
+    return {
+        "stage": stage,
+        "kind": fault.kind,
+        "reason": fault.reason,
+        "filtered": fault.filtered,
+        "row": kept,
+    }
 
 
 def _settings(table: Any, record: Any, where: str) -> Any:
     if not isinstance(record, Mapping) or "type" not in record:
-        raise ConfigError(f"{where} is {record!r}, wanted {{type: name, ...}} with one of: {', '.join(table)}.")
+        raise ConfigError(
+            f"{where} is {record!r}, wanted {{type: name, ...}} with one of: {', '.join(table)}."
+        )
     cls = table.get(record["type"])
     return read_record(cls.config_class, {k: v for k, v in record.items() if k != "type"}, where)
 

@@ -71,7 +71,9 @@ def build(
     finished = read_manifest(out) if (out / "manifest.json").is_file() else None
     if finished is not None:
         if finished.key != key:
-            raise DataError(f"{out} holds another set ({finished.name}, {finished.rows} rows); choose another folder.")
+            raise DataError(
+                f"{out} holds another set ({finished.name}, {finished.rows} rows); choose another folder."
+            )
         return Outcome(out, finished, 0, finished.put_aside)
     total = min(len(source), pipeline.rows or len(source))
     blocks = plan_blocks(total, pipeline.block_rows)
@@ -96,7 +98,12 @@ def build(
         elif rest:
             run_local(pipeline, context, workspace, rest, _workers(workers, len(rest)), tell)
         manifest = write_set(
-            out, workspace.rows(blocks), workspace.aside(blocks), pipeline=pipeline, key=key, source_rows=total
+            out,
+            workspace.rows(blocks),
+            workspace.aside(blocks),
+            pipeline=pipeline,
+            key=key,
+            source_rows=total,
         )
         shutil.rmtree(workspace.folder)
     return Outcome(out, manifest, done - before, manifest.put_aside)

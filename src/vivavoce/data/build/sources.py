@@ -75,7 +75,9 @@ class TextSource:
             record = json.loads(line)
             turns = [("user", record[self.config.user]), ("assistant", record.get(self.config.assistant))]
         except (ValueError, KeyError, AttributeError) as error:
-            return Fault("unreadable", f"line {number + 1} of {self.config.file}: {type(error).__name__} {error}")
+            return Fault(
+                "unreadable", f"line {number + 1} of {self.config.file}: {type(error).__name__} {error}"
+            )
         messages = [Message(role, [Text(str(text))]) for role, text in turns if text]
         return Conversation(str(record.get("id", name)), messages, license=record.get("license"))
 
