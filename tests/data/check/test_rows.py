@@ -139,5 +139,5 @@ def test_every_kind_has_a_case_and_every_word_of_the_table_is_there() -> None:
     of_sets = {"one_speaker", "empty_set", "unreadable_file", "manifest_differs", "codecs_mixed", "needs_program",
                "conflicting_transcripts", *(k for k in KINDS if k.startswith(("duplicate_", "overlap_")))}  # fmt: skip
     of_models = {"nothing_learned", "wrong_mask", "loss_on_placeholder", "end_not_learned", "teacher_equals_student",
-                 "teacher_differs", "prompt_differs", "answer_audio_unused"}  # fmt: skip
+                 "teacher_differs", "prompt_differs", "answer_audio_unused", "unknown_words"}  # fmt: skip
     assert set(KINDS) == of_rows | by_tokenizer | of_sets | of_models

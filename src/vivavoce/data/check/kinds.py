@@ -150,6 +150,8 @@ prompt_differs | warning | at inference the model is asked in another form than 
   | use a template whose generation prompt begins the answer as it is learned
 answer_audio_unused | warning | this model does not speak in its main sequence; the answer's audio is not used
   | nothing if only text is to be learned
+unknown_words | warning | the model reads and learns "unknown" in their place
+  | use words that the tokenizer has, or another model
 # provenance
 no_licence | warning | nobody can tell whether the set may be used
   | add "license", an SPDX name in lower case

@@ -47,7 +47,7 @@ class Report:
         """What is in the set: name and words."""
         facts = self.facts
         yield "rows", f"{facts.rows:,}, {facts.faulty:,} of them with errors"
-        yield "clips", f"{facts.clips:,}, {facts.seconds / 3600:.2f} h; {facts.learned_audio:,} in answers"
+        yield "clips", f"{facts.clips:,}, {length(facts.seconds)}; {facts.learned_audio:,} in answers"
         for name, counts in (
             ("tasks", facts.tasks),
             ("languages", facts.languages),
@@ -86,3 +86,10 @@ def counted(counts: Mapping[str, int], most: int = 6) -> str:
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     more = f", and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(f"{name or 'none'}: {n:,}" for name, n in ordered[:most]) + more
+
+
+def length(seconds: float) -> str:
+    """A length of time in the unit that people would use."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.2f} h"
