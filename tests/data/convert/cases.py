@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vivavoce.audio.files import write_audio
-from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
+from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.convert.contract import Format, Options, RowFault, Written
 from vivavoce.data.recordings import encode_flac, read_waveform
 
@@ -135,33 +135,7 @@ def there_and_back(
     return list(form.read(path, Options(**options))), written
 
 
-def assert_same(read: Any, expected: Conversation, root: Path, read_root: Path, ids: bool = True) -> None:
-    """Compare conversations: recordings by their samples, everything else as it is.
-
-    Args:
-        read: What came back.
-        expected: As `Format.survivor` gives it; its parts still have the spans of the row that was written.
-        root: Where the paths of ``expected`` start.
-        read_root: Where those of ``read`` start.
-        ids: Compare ids too.
-    """
-    assert isinstance(read, Conversation), read
-    ours, theirs = _sounds(read, read_root), _sounds(expected, root)
-    assert len(ours) == len(theirs)
-    for (wave, rate), (other, other_rate) in zip(ours, theirs, strict=True):
-        assert rate == other_rate
-        np.testing.assert_array_equal(wave, other)
-    first, second = _plain(read), _plain(expected)
-    if not ids:
-        first["id"] = second["id"]
-    assert first == second
-
-
-def _sounds(row: Conversation, root: Path) -> list[tuple[np.ndarray, int]]:
-    return [read_waveform(p, row, None, root) for p in row.audio_parts() if p.audio is not None]
-
-
-def _plain(row: Conversation) -> dict[str, Any]:
+def plain_row(row: Conversation) -> dict[str, Any]:
     """A row without its recordings, neighbouring texts joined."""
     made = row.row()
     made.pop("audios", None)
@@ -176,12 +150,6 @@ def _plain(row: Conversation) -> dict[str, Any]:
                     parts.append(part)
             message["content"] = parts
     return made
-
-
-def survivor(form: Format, row: Conversation, **options: Any) -> tuple[Conversation, Conversation]:
-    """What must come back of a row, with and without its spans (for comparing the sound)."""
-    made = form.survivor(row, Options(**options))
-    return made, row
 
 
 def check_ours(
@@ -203,11 +171,11 @@ def check_ours(
         for (wave, rate), (other, other_rate) in zip(heard, again, strict=True):
             assert rate == other_rate
             np.testing.assert_array_equal(wave, other)
-    first, second = _plain(read[0]), _plain(expected)
+    first, second = plain_row(read[0]), plain_row(expected)
     if not ids:
         first["id"] = second["id"]
     assert first == second
-    changed = {name for name, value in _plain(row).items() if value != second.get(name)}
+    changed = {name for name, value in plain_row(row).items() if value != second.get(name)}
     assert bool(changed) <= bool(written.dropped), f"{changed} changed, and nothing was said to be dropped"
     return written
 
@@ -218,9 +186,3 @@ def faults(found: list[Any]) -> list[RowFault]:
 
 def rows(found: list[Any]) -> list[Conversation]:
     return [r for r in found if isinstance(r, Conversation)]
-
-
-__all__ = [
-    "RATE", "asked", "assert_same", "audio", "chat", "check_ours", "clip", "faults", "make_clips", "read_conversation",
-    "read_lines", "rows", "spoken", "survivor", "there_and_back", "tone", "write_lines",
-]  # fmt: skip

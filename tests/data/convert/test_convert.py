@@ -29,7 +29,7 @@ from tests.data.convert.cases import (
 
 from vivavoce.audio.files import write_audio
 from vivavoce.base.errors import ConfigError, DataError, VivavoceError
-from vivavoce.data.conversation import Conversation, Message, Text
+from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.convert import FORMATS, convert, detect_format, get_format, list_formats, read_any
 from vivavoce.data.convert.contract import Options
 from vivavoce.data.convert.details import ALL, DETAILS
@@ -296,6 +296,7 @@ def test_what_we_write_is_told_again(tmp_path: Path, name: str) -> None:
         chat(),
         _trajectory(),
         _tokens(),
+        _heard_tokens(),
         _duplex(),
     ]
     for suffix in form.suffixes:
@@ -316,9 +317,13 @@ def _trajectory() -> Conversation:
 
 def _tokens() -> Conversation:
     tokens = {"codec": "snac_24khz", "layout": "orpheus", "num_samples": 2048}
-    row = spoken(9, audio=None, tokens=tokens | {"ids": [4096 * s for s in range(7)]})
-    encodec = {"codec": "encodec_24khz", "layout": "interleaved", "num_samples": 320, "ids": [1, 2]}
-    row.messages[0].parts = [audio(None, transcript="Hello there.", tokens=encodec)]  # type: ignore[arg-type]
+    return spoken(9, audio=None, tokens=tokens | {"ids": [4096 * s for s in range(7)]})
+
+
+def _heard_tokens() -> Conversation:
+    tokens = {"codec": "encodec_24khz", "layout": "interleaved", "num_samples": 320, "ids": [1, 2]}
+    row = asked(id="e1")
+    row.messages[0].parts = [Audio(None, transcript="Hello there.", tokens=tokens)]
     return row
 
 

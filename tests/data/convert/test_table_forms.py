@@ -27,8 +27,8 @@ from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.codecs.contract import Codes
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.convert import convert, detect_format, get_format
+from vivavoce.data.convert.codes import codec_spec, codes_of, tokens_of
 from vivavoce.data.convert.contract import Options
-from vivavoce.data.convert.snac_columns import codec_spec, codes_of, tokens_of
 from vivavoce.data.convert.tables import table_items
 from vivavoce.data.recordings import read_waveform
 from vivavoce.tokens.readers import to_separated
@@ -476,11 +476,7 @@ def test_codes_survive_other_layouts(tmp_path: Path) -> None:
     get_format("snac_columns").write([row], tmp_path / "o.jsonl")
     [again] = rows(list(get_format("snac_columns").read(tmp_path / "o.jsonl")))
     part = again.messages[1].audios[0]
-
-    class NoClips:
-        root = tmp_path
-
-    codes, _ = codes_of(part, NoClips())  # type: ignore[arg-type]
+    codes, _ = codes_of(part, tmp_path, "snac_24khz")
     assert all(torch.equal(a, b) for a, b in zip(codes.levels, snac_codes(2).levels, strict=True))
 
 

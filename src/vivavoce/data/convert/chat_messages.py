@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vivavoce.data.conversation import Audio, Conversation, Message, read_conversation
@@ -42,7 +42,9 @@ def id_entry(row: Conversation, number: int) -> dict[str, Any]:
     return {} if row.id in ("", str(number)) else {"id": row.id}
 
 
-def marked_text(message: Message, row: Conversation, mark: str, clips: Clips) -> tuple[str, list[str]]:
+def marked_text(
+    message: Message, row: Conversation, mark: str, clips: Clips, others: Sequence[str] = ()
+) -> tuple[str, list[str]]:
     """The text of a message with placeholders, and the paths of its recordings.
 
     Raises:
@@ -50,7 +52,7 @@ def marked_text(message: Message, row: Conversation, mark: str, clips: Clips) ->
         AudioError: A recording cannot be read.
     """
     texts, paths = [], []
-    for piece in with_marks(message, mark):
+    for piece in with_marks(message, mark, others):
         if isinstance(piece, Audio):
             paths.append(clips.path(piece, row))
         else:

@@ -148,7 +148,7 @@ class Format(ABC):
         description: One line.
         suffixes: How files to write may end; "" stands for a folder.
         holds: Which details of a conversation come back after writing and reading (`details.DETAILS`).
-        tasks: Tasks that are told by the form alone; the first is what other tasks become.
+        tasks: Tasks that rows of the form have; the first is what other tasks become.
         meta_keys: Keys of ``meta`` that have a place in the form; the one named like the form always has.
         audio_first: Whether recordings stand before typed words, where the form has no order of its own.
         variants: Shapes it can be written in, the usual one first.
@@ -303,21 +303,23 @@ class Format(ABC):
         """Which details come back in the variant that is written."""
         return self.holds
 
-    def told(self, options: Options) -> tuple[str, ...]:
-        """Which tasks are told by the variant that is written."""
-        return self.tasks
+    def task_of(self, row: Conversation, options: Options) -> str:
+        """The task that reading will give to a row."""
+        return row.task if "task" in self.held(options) or row.task in self.tasks else self.tasks[0]
 
-    def room(self, options: Options) -> Room:
-        """What comes back in the variant that is written."""
-        return Room(self.name, self.held(options), self.told(options), self.meta_keys, self.audio_first)
+    def room(self, row: Conversation, options: Options) -> Room:
+        """What of a row comes back in the variant that is written."""
+        return Room(
+            self.name, self.held(options), self.task_of(row, options), self.meta_keys, self.audio_first
+        )
 
     def lost(self, row: Conversation, options: Options) -> set[str]:
         """Which details of a conversation do not survive."""
-        return details_of(row, self.room(options)) - self.held(options)
+        return details_of(row, self.room(row, options)) - self.held(options)
 
     def survivor(self, row: Conversation, options: Options | None = None) -> Conversation:
         """The conversation without the details that do not survive."""
-        return kept(row, self.room(options or Options()))
+        return kept(row, self.room(row, options or Options()))
 
 
 def fault_of(error: Exception, item: Item, kind: str = "") -> RowFault:

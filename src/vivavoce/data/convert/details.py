@@ -7,7 +7,7 @@ that compare a conversation with what is read back.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vivavoce.data.conversation import Audio, Conversation, Loss, Message, Part, Text
@@ -26,6 +26,8 @@ DETAILS = {
     "labels": "emotion and other knowledge about recordings",
     "spans": "start and end inside a longer recording; without them, the part is cut out",
     "tokens": "codes of recordings",
+    "codec hash": "which weights made the codes; an option tells it when reading",
+    "code lengths": "the true length of codes that end inside a frame",
     "recordings": "sound, where a row has both sound and codes",
     "loss": "which turns are learned",
     "loss numbers": "weights of turns other than 0 and 1",
@@ -55,14 +57,14 @@ class Room:
     Attributes:
         name: Of the form; what it keeps under this name in ``meta`` comes back.
         holds: Details.
-        tasks: Tasks that the form tells; the first is what others become.
+        task: What the row's task becomes.
         meta_keys: Keys of ``meta`` that have a place.
-        audio_first: Whether recordings stand before typed words, where the form has no order of its own.
+        audio_first: Whether the user's recordings stand before typed words, where the form has no order.
     """
 
     name: str
     holds: frozenset[str]
-    tasks: tuple[str, ...]
+    task: str
     meta_keys: frozenset[str] = frozenset()
     audio_first: bool = False
 
@@ -72,7 +74,7 @@ def details_of(row: Conversation, room: Room) -> set[str]:
     found = set() if row.id.isdecimal() or not row.id else {"id"}
     if len(row.messages) > 1 or any(m.role != "user" for m in row.messages):
         found.add("roles")
-    if row.task not in room.tasks:
+    if row.task != room.task:
         found.add("task")
     if set(row.meta) - {room.name} - room.meta_keys:
         found.add("meta")
@@ -84,9 +86,10 @@ def details_of(row: Conversation, room: Room) -> set[str]:
     return found
 
 
-def _in_order(parts: Sequence[Part], audio_first: bool) -> list[Part]:
-    """Recordings on one side of the typed words."""
-    return sorted(parts, key=lambda part: isinstance(part, Text) is audio_first)
+def _in_order(message: Message, audio_first: bool) -> list[Part]:
+    """Recordings on one side of the typed words: of the user, where the form has them; of replies, after."""
+    first = audio_first and message.role != "assistant"
+    return sorted(message.parts, key=lambda part: isinstance(part, Text) is first)
 
 
 def _of_message(message: Message, audio_first: bool) -> set[str]:
@@ -98,7 +101,7 @@ def _of_message(message: Message, audio_first: bool) -> set[str]:
     found |= {_KEY_DETAILS.get(key, "message keys") for key in message.more}
     if any(isinstance(part, Text) and part.text for part in message.parts):
         found.add("typed text")
-    if message.parts != _in_order(message.parts, audio_first):
+    if message.parts != _in_order(message, audio_first):
         found.add("part order")
     for part in message.audios:
         if part.transcript is not None:
@@ -119,13 +122,12 @@ def kept(row: Conversation, room: Room) -> Conversation:
     row.weight = row.weight if "weight" in holds else 1.0
     row.source = row.source if "source" in holds else None
     row.license = row.license if "license" in holds else None
-    if "task" not in holds and row.task not in room.tasks:
-        row.task = room.tasks[0]
+    row.task = room.task
     for message in row.messages:
         message.loss = _loss(message.loss, holds)
         message.more = {k: v for k, v in message.more.items() if _KEY_DETAILS.get(k, "message keys") in holds}
         if "part order" not in holds:
-            message.parts = _in_order(message.parts, room.audio_first)
+            message.parts = _in_order(message, room.audio_first)
         for part in message.audios:
             _strip(part, message.role == "assistant", holds)
     return row

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from vivavoce.data.conversation import Audio, Conversation, Message
 from vivavoce.data.convert.chat_messages import conversation, id_entry
+from vivavoce.data.convert.codes import codec_spec, codes_of, lost_of_tokens, normal_tokens, tokens_of
 from vivavoce.data.convert.contract import Format, Options, RowError, Unfit
 from vivavoce.data.convert.json_rows import BadItem, Item
 from vivavoce.data.convert.look import look
 from vivavoce.data.convert.outputs import Clips, Stage, is_json
-from vivavoce.data.convert.snac_columns import codec_spec, codes_of, tokens_of
 from vivavoce.data.convert.sounds import as_recording
 from vivavoce.data.convert.tables import table_items, write_table
 from vivavoce.data.convert.texts import object_of, optional_text, rest, text_of
@@ -107,12 +107,13 @@ class InstructionSpeechFormat(Format):
         known = dict(row.meta.get(self.name, {}))
         spelling = options.form if options.form in STYLES else known.pop("spelling", "")
         known.pop("spelling", None)
+        codec = options.codec or (_WHISPER if "text_prompt" in known else _ENCODEC)
         entry: dict[str, Any] = id_entry(row, number)
         if (options.variant or self.variants[0]) == "columns":
-            yield entry | _write_columns(row, clips) | known
+            yield entry | _write_columns(row, clips, codec) | known
             return
         key = known.pop("convo", _CONVOS[0])
-        sound = [{"role": m.role, "content": _sound_text(m, clips, spelling)} for m in row.messages]
+        sound = [{"role": m.role, "content": _sound_text(m, clips, codec, spelling)} for m in row.messages]
         entry[key] = sound
         if key == _CONVOS[0]:
             entry["text_convo"] = [{"role": m.role, "content": _plain_text(m)} for m in row.messages]
@@ -122,11 +123,13 @@ class InstructionSpeechFormat(Format):
         made = super().survivor(row, options)
         for part in made.audio_parts():
             part.audio = None if part.tokens else part.audio
+        normal_tokens(made, _LAYOUT, (options or Options()).codec_hash, whole=True)
         return made
 
     def lost(self, row: Conversation, options: Options) -> set[str]:
         both = any(part.tokens and part.audio is not None for part in row.audio_parts())
-        return super().lost(row, options) | ({"recordings"} if both else set())
+        found = super().lost(row, options) | lost_of_tokens(row, options.codec_hash, whole=True)
+        return found | ({"recordings"} if both else set())
 
 
 def _usual_spelling(spec: CodecSpec) -> str:
@@ -212,7 +215,7 @@ def _read_columns(row: Mapping[str, Any], spec: CodecSpec, options: Options) -> 
     ]
 
 
-def _write_columns(row: Conversation, clips: Clips) -> dict[str, Any]:
+def _write_columns(row: Conversation, clips: Clips, codec: str) -> dict[str, Any]:
     if [m.role for m in row.messages] != ["user", "assistant"] or row.messages[1].audios:
         raise Unfit("not one spoken question and one typed answer")
     asked = row.messages[0].parts
@@ -221,7 +224,7 @@ def _write_columns(row: Conversation, clips: Clips) -> dict[str, Any]:
     prompt = asked[0].transcript
     made: dict[str, Any] = {"prompt": prompt, "answer": row.messages[1].text, "length": len(prompt)}
     if asked[0].tokens:
-        made["tokens"] = _ids(*codes_of(asked[0], clips))
+        made["tokens"] = _ids(*codes_of(asked[0], clips.root, codec))
     else:
         made["audio"] = recording(asked[0], row, clips)
     return made
@@ -233,13 +236,13 @@ def _ids(codes: Codes, spec: CodecSpec) -> list[int]:
     return build_layout(_LAYOUT, spec).flatten(codes)
 
 
-def _sound_text(message: Message, clips: Clips, spelling: str) -> str:
+def _sound_text(message: Message, clips: Clips, codec: str, spelling: str) -> str:
     pieces = []
     for part in message.parts:
         if isinstance(part, Audio):
             if not part.tokens:
                 raise Unfit("a recording without tokens; tokenize it first")
-            codes, spec = codes_of(part, clips)
+            codes, spec = codes_of(part, clips.root, codec)
             style = STYLES[spelling or _usual_spelling(spec)]
             names = [style.numbered(number) for number in _ids(codes, spec)]
             pieces.append("".join([style.start, *names, style.end]))

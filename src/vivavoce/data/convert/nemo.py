@@ -97,6 +97,12 @@ class NemoFormat(Format):
     def save(self, entries: Iterator[Any], stage: Stage, options: Options) -> None:
         write_json(stage.main, entries, lines=True)  # NeMo's .json files are lines too
 
+    def task_of(self, row: Conversation, options: Options) -> str:
+        if not is_question(row):
+            return "asr"
+        part, known = row.messages[0].audios[0], row.meta.get(self.name, {})
+        return "translate" if _is_translation(row, part, known) else "chat"
+
     def lost(self, row: Conversation, options: Options) -> set[str]:
         found = super().lost(row, options)
         return found if is_question(row) else found | clips_only(row)
@@ -112,16 +118,16 @@ def is_question(row: Conversation) -> bool:
 
 def _answer(row: Conversation, part: Audio, known: Mapping[str, Any]) -> dict[str, Any]:
     asked, answer = row.messages
-    languages = known.get("source_lang"), known.get("target_lang")
-    if (
-        row.task == "translate"
-        and all(languages)
-        and languages[0] != languages[1]
-        and part.transcript is None
-    ):
+    if _is_translation(row, part, known):
         return {"text": answer.text}
     typed_text = typed(asked.parts)
     return ({"context": typed_text} if typed_text else {}) | {"answer": answer.text}
+
+
+def _is_translation(row: Conversation, part: Audio, known: Mapping[str, Any]) -> bool:
+    languages = known.get("source_lang"), known.get("target_lang")
+    is_one = row.task == "translate" and part.transcript is None and not row.messages[0].text
+    return is_one and all(languages) and languages[0] != languages[1]
 
 
 def clips_only(row: Conversation) -> set[str]:

@@ -140,7 +140,7 @@ def _write(message: Message, number: int, row: Conversation, clips: Clips) -> di
     if message.role == "assistant" and message.audios:
         if len(message.audios) > 1:
             raise Unfit("several recordings in one reply")
-        if isinstance(message.parts[0], Audio) and len(message.parts) > 1:
+        if not isinstance(message.parts[-1], Audio):
             raise Unfit("a reply that is spoken first and typed then")
         code, _ = _base64(message.audios[0], row, clips)
         known = message.more.get("audio") or {"id": f"audio_{row.id}_{number}"}

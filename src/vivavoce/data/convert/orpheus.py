@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vivavoce.data.conversation import Conversation
+from vivavoce.data.conversation import Audio, Conversation
 from vivavoce.data.convert.chat_messages import conversation
 from vivavoce.data.convert.contract import Format, Options, RowError, Unfit
 from vivavoce.data.convert.json_rows import BadItem, Item
@@ -114,8 +114,9 @@ def said_parts(row: Conversation) -> list[Any]:
 
 def lost_beside_speech(row: Conversation, found: set[str]) -> set[str]:
     """What is lost by a form of a text and its recording, where the text is typed and the recording is the reply."""
-    parts = list(row.audio_parts())
-    roles = [m.role for m in row.messages]
-    if roles == ["user", "assistant"] and len(parts) == 1 and row.messages[0].text == parts[0].transcript:
-        return found - {"roles", "typed text"}
+    if [m.role for m in row.messages] == ["user", "assistant"]:
+        asked, said = (m.parts for m in row.messages)
+        is_said = len(said) == 1 and isinstance(said[0], Audio) and said[0].transcript == row.messages[0].text
+        if is_said and not any(isinstance(part, Audio) for part in asked):
+            return found - {"roles", "typed text"}
     return found | {"roles"}

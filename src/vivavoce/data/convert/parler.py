@@ -63,7 +63,7 @@ class ParlerFormat(Format):
         columns = rest(row, "id", used, *names.values(), *LABELS)
         audio = as_recording(row.get(names["audio"]))
         if audio is None:
-            columns |= {"labels": labels, "speaker": speaker} if speaker else {"labels": labels}
+            columns |= {k: v for k, v in (("labels", labels), ("speaker", speaker)) if v}
             messages = [{"role": "user", "content": text}]
             yield conversation(item, messages, self.name, columns, task=DESCRIBED)
             return
@@ -106,7 +106,7 @@ class ParlerFormat(Format):
 
     def lost(self, row: Conversation, options: Options) -> set[str]:
         if not any(row.audio_parts()):
-            return set()
+            return super().lost(row, options) - {"typed text"}
         odd = any(set(part.labels) - {*LABELS, "description"} for part in row.audio_parts())
         return lost_beside_speech(row, super().lost(row, options)) | ({"labels"} if odd else set())
 

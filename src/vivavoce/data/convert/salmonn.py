@@ -81,12 +81,18 @@ class SalmonnFormat(Format):
                 raise Unfit("neither an answer nor the transcript of one recording")
             text, named = parts[0].transcript, _ASR
         else:
-            text, named = row.messages[1].text, _NAMES.get(row.task, "QA")
+            text, named = row.messages[1].text, _NAMES[self.task_of(row, options)]
         paths = [clips.path(part, row) for part in parts]
         entry: dict[str, Any] = {"path": paths[0], "text": text, "task": known.pop("task", named)}
         entry |= {"Q": asked} if asked else {}
         entry |= {"expand_wav": paths[1:]} if paths[1:] else {}
         yield entry | known
+
+    def task_of(self, row: Conversation, options: Options) -> str:
+        if len(row.messages) == 1:
+            return _ASR
+        is_bare = len(row.messages[0].parts) == 1
+        return row.task if row.task == "translate" or (row.task == _ASR and not is_bare) else "chat"
 
     def lost(self, row: Conversation, options: Options) -> set[str]:
         answered = len(row.messages) == 2 and any(p.transcript is not None for p in row.audio_parts())

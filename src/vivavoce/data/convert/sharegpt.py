@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ from vivavoce.data.convert.json_rows import BadItem, Item, json_items
 from vivavoce.data.convert.look import look
 from vivavoce.data.convert.outputs import Clips
 from vivavoce.data.convert.sounds import length_of
-from vivavoce.data.convert.texts import Slots, object_of, rest, seconds_of, text_of
+from vivavoce.data.convert.texts import Slots, object_of, rest, seconds_of, text_of, typed
 
 # variant -> the placeholder in its texts, and the key of its recordings
 _MARKS = {"audios": "<audio>", "speech": "<speech>", "sound": "<sound>"}
@@ -113,7 +113,7 @@ class ShareGPTFormat(Format):
             return
         mark, paths, turns = _MARKS[variant], [], []
         for message in row.messages:
-            text, found = marked_text(message, row, mark, clips)
+            text, found = marked_text(message, row, mark, clips, tuple(_MARKS.values()))
             paths += found
             turns += _write(message, text)
         if variant != "audios" and len(paths) > 1:
@@ -181,11 +181,11 @@ def _write(message: Message, text: str) -> list[dict[str, Any]]:
 
 def _write_turns(message: Message, row: Conversation, clips: Clips) -> Iterator[dict[str, Any]]:
     name = message.role.title()
-    for part in message.parts:
-        if isinstance(part, Text):
-            yield {"value": part.text, "from": name, "type": "text"}
+    for is_text, parts in groupby(message.parts or [Text("")], lambda part: isinstance(part, Text)):
+        if is_text:
+            yield {"value": typed(list(parts)), "from": name, "type": "text"}
         else:
-            yield _write_audio(part, name, row, clips)
+            yield from (_write_audio(part, name, row, clips) for part in parts if isinstance(part, Audio))
 
 
 def _write_audio(part: Audio, name: str, row: Conversation, clips: Clips) -> dict[str, Any]:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from vivavoce.base.errors import AudioError, ConfigError, LayoutError
-from vivavoce.data.conversation import Audio, Conversation
+from vivavoce.data.conversation import Conversation
+from vivavoce.data.convert.codes import (
+    codec_spec,
+    codes_of,
+    lost_of_tokens,
+    normal_tokens,
+    tokens_of,
+    true_samples,
+)
 from vivavoce.data.convert.contract import Format, Options, RowError, Unfit
 from vivavoce.data.convert.json_rows import BadItem, Item
 from vivavoce.data.convert.look import look
 from vivavoce.data.convert.orpheus import column_names, lost_beside_speech, spoken
 from vivavoce.data.convert.outputs import Clips, Stage
-from vivavoce.data.convert.own import with_ids
 from vivavoce.data.convert.tables import table_items, write_table
 from vivavoce.data.convert.texts import object_of, optional_text, rest, text_of
-
-if TYPE_CHECKING:
-    from vivavoce.codecs.contract import CodecSpec, Codes
 
 _TEXTS = ("text", "transcript", "transcription", "sentence")
 _DESCRIPTIONS = ("description", "text_description", "desc", "caption")
@@ -101,7 +103,7 @@ class SnacColumnsFormat(Format):
             raise Unfit("no tokens with a transcript")
         form = options.variant or self.variants[0]
         for i, part in enumerate(parts):
-            codes, spec = codes_of(part, clips)
+            codes, spec = codes_of(part, clips.root, options.codec or _USUAL)
             listed = to_separated(codes, spec, form)
             place = row.id if len(parts) == 1 else f"{row.id}-{i}"
             entry: dict[str, Any] = {} if place == str(number + i) else {"id": place}
@@ -114,8 +116,13 @@ class SnacColumnsFormat(Format):
             entry |= {names[word]: value for word, value in about.items() if value is not None}
             yield entry | dict(row.meta.get(self.name, {}))
 
+    def task_of(self, row: Conversation, options: Options) -> str:
+        described = any("description" in part.labels for part in row.audio_parts())
+        return "describe_tts" if described else "tts"
+
     def lost(self, row: Conversation, options: Options) -> set[str]:
         found = lost_beside_speech(row, super().lost(row, options))
+        found |= lost_of_tokens(row, options.codec_hash, whole=False)
         if any(part.audio is not None for part in row.audio_parts()):
             found = found | {"recordings"}
         return found - {"labels"} if _only_described(row) else found
@@ -125,6 +132,7 @@ class SnacColumnsFormat(Format):
         for part, given in zip(made.audio_parts(), row.audio_parts(), strict=True):
             part.audio = None
             part.labels = {k: v for k, v in given.labels.items() if k == "description"}
+        normal_tokens(made, "orpheus", (options or Options()).codec_hash, whole=False)
         return made
 
 
@@ -136,100 +144,16 @@ def _names(options: Options, word: str, usual: tuple[str, ...]) -> tuple[str, ..
     return (options.columns[word],) if word in options.columns else usual
 
 
-@lru_cache(maxsize=16)
-def codec_spec(name: str) -> CodecSpec:
-    """The numbers of a codec that is known by name; no weights are needed.
-
-    Raises:
-        ConfigError: It is not known.
-    """
-    from vivavoce.codecs.published import published_specs
-
-    known = {spec.name: spec for spec in published_specs()}
-    known |= {spec.name: spec for spec in _whisper_tokens()}
-    if name not in known:
-        raise ConfigError(f"no numbers are known of the codec {name!r}; known: {', '.join(sorted(known))}.")
-    return known[name]
-
-
-def _whisper_tokens() -> Iterator[CodecSpec]:
-    """Speech tokens of the later Jan-Llama3 and Ichigo models: one codebook, 25 tokens a second, one token more."""
-    from vivavoce.codecs.contract import CodecSpec
-
-    yield CodecSpec("whispervq", 16_000, 640, (1,), 513, 0, False)
-    yield CodecSpec("ichigo_whisper", 16_000, 640, (1,), 2561, 0, False)
-
-
 def find_codes(row: Mapping[str, Any]) -> str:
-    """The column whose value looks like a list of codes, "" for none."""
-    for name, value in row.items():
-        if isinstance(value, str) and _CODES.match(value):
-            return str(name)
-        first = value[0] if isinstance(value, list) and value else None
-        if first in ("#", "4097", "50258") or (isinstance(first, int) and first in _FIRST):
-            return str(name)
-        if isinstance(first, list) and first and isinstance(first[0], int):
-            return str(name)
-    return ""
+    """The column whose value looks like a list of codes, "" for none; texts may look like that too."""
+    found = [str(name) for name, value in row.items() if _looks_like_codes(value)]
+    return next((name for name in found if name not in (*_TEXTS, *_DESCRIPTIONS)), "")
 
 
-def true_samples(seconds: Any, whole: int, spec: CodecSpec) -> int:
-    """The true number of samples, where the length that is given belongs to these frames.
-
-    Args:
-        seconds: As the row has it, None for unknown.
-        whole: Samples of all frames.
-        spec: Of the codec.
-
-    Raises:
-        RowError: The length does not fit the frames.
-    """
-    if seconds is None:
-        return whole
-    try:
-        samples = round(float(seconds) * spec.sample_rate)
-    except (TypeError, ValueError) as error:
-        raise RowError("malformed", f"the length is {str(seconds)[:40]!r}, wanted seconds.") from error
-    if samples < 1 or spec.num_frames(samples) * spec.frame_samples != whole:
-        raise RowError(
-            "length", f"{samples} samples need {spec.num_frames(max(samples, 1))} frames, the codes have "
-            f"{whole // spec.frame_samples}."
-        )  # fmt: skip
-    return samples
-
-
-def tokens_of(
-    codes: Codes, spec: CodecSpec, num_samples: int, codec_hash: str, layout: str = "orpheus"
-) -> dict[str, Any]:
-    """Codes as the ``tokens`` of an audio part."""
-    from vivavoce.tokens.layouts import build_layout
-
-    made = {"codec": spec.name, "codec_hash": codec_hash, "layout": layout, "num_samples": num_samples}
-    if not codec_hash:
-        del made["codec_hash"]
-    return made | {"ids": build_layout(layout, spec).flatten(codes)}
-
-
-def codes_of(part: Audio, clips: Clips) -> tuple[Codes, CodecSpec]:
-    """The codes of an audio part's ``tokens``, with the true length.
-
-    Raises:
-        Unfit: The codec is not known here.
-        AudioError: They are damaged.
-    """
-    from vivavoce.codecs.contract import Codes
-    from vivavoce.tokens.layouts import build_layout
-
-    tokens = part.tokens or {}
-    if tokens.get("path"):
-        tokens = with_ids(tokens, clips.root)
-    try:
-        spec = codec_spec(str(tokens.get("codec")))
-        layout = build_layout(str(tokens.get("layout", "orpheus")), spec)
-        codes = layout.unflatten(tokens.get("ids") or [], spec.frame_samples)
-    except ConfigError as error:
-        raise Unfit(f"tokens of the codec {tokens.get('codec')!r}") from error
-    except LayoutError as error:
-        raise AudioError(f"the tokens of a recording are damaged: {error}") from error
-    samples = tokens.get("num_samples")
-    return Codes(codes.levels, [int(samples)] if samples else codes.num_samples), spec
+def _looks_like_codes(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(_CODES.match(value))
+    first = value[0] if isinstance(value, list) and value else None
+    if first in ("#", "4097", "50258") or (isinstance(first, int) and first in _FIRST):
+        return True
+    return isinstance(first, list) and bool(first) and isinstance(first[0], int)

@@ -49,8 +49,13 @@ class Slots:
             )
 
 
-def with_marks(message: Message, mark: str) -> Iterator[str | Audio]:
+def with_marks(message: Message, mark: str, others: Sequence[str] = ()) -> Iterator[str | Audio]:
     """The text of a message with placeholders, and its recordings as they come.
+
+    Args:
+        message: To write.
+        mark: Stands for a recording.
+        others: What a reader would take for placeholders too.
 
     Raises:
         Unfit: The text has the placeholder's letters in it.
@@ -61,8 +66,8 @@ def with_marks(message: Message, mark: str) -> Iterator[str | Audio]:
                 raise Unfit("an audio part has only tokens")
             yield part
             yield mark
-        elif mark in part.text:
-            raise Unfit(f"a text has {mark!r} in it")
+        elif found := [m for m in (mark, *others) if m in part.text]:
+            raise Unfit(f"a text has {found[0]!r} in it")
         else:
             yield part.text
 

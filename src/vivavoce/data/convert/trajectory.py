@@ -16,7 +16,7 @@ from vivavoce.data.convert.texts import question_text
 from vivavoce.data.dialogues import Dialogue, UserTurn
 from vivavoce.data.trajectories import read_trajectories
 from vivavoce.data.trajectory_forms import conversation, published_row
-from vivavoce.tokens.trajectory import language_of, parse_trajectory, read_emotion, sound_marks
+from vivavoce.tokens.trajectory import QUESTIONS, language_of, parse_trajectory, read_emotion, sound_marks
 
 _TASK_NAMES = {
     "trajectory": "task1_emotional_trajectory",
@@ -41,6 +41,7 @@ class TrajectoryFormat(Format):
     holds: ClassVar[frozenset[str]] = frozenset(
         {"id", "roles", "typed text", "user transcripts", "reply transcripts", "language", "labels"}
     )
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".json")
     tasks: ClassVar[tuple[str, ...]] = ("trajectory", "reasoning", "empathy")
     audio_first: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("turns", "lines")
@@ -79,22 +80,28 @@ class TrajectoryFormat(Format):
         return super().lost(row, options) | found
 
     def survivor(self, row: Conversation, options: Options | None = None) -> Conversation:
-        """As reading gives it: sounds and language by the words, and weight 0 for replies before the last."""
+        """As reading gives it: sounds and language by the words, and weight 0 for replies before the last turn."""
         made = super().survivor(row, options)
-        replies = [message for message in made.messages if message.role == "assistant"]
-        for reply in replies[:-1]:
-            reply.loss = 0.0
-        language = language_of(" ".join(message.words for message in made.messages)) or "en"
-        for message in made.messages:
-            is_user = message.role == "user"
-            if not is_user:
-                message.parts.sort(key=lambda part: isinstance(part, Audio))
-            elif (options is None or options.variant != "lines") and _is_typed(message):
+        is_lines = options is not None and options.variant == "lines"
+        users = [message for message in made.messages if message.role == "user"]
+        for message in users:
+            if not is_lines and _is_typed(message):
                 message.parts = [part for part in message.parts if isinstance(part, Audio)]
-            for part in message.audios:
-                part.labels = _labels(part) if is_user else {}
-                part.language = language if is_user and part.transcript else None
-                part.transcript = part.transcript if is_user else message.text
+        said = (
+            m.text if m.role == "assistant" or not m.audios else m.audios[0].transcript or ""
+            for m in made.messages
+        )
+        language = language_of(" ".join(said)) or "en"
+        for part in (part for message in users for part in message.audios):
+            part.labels = _labels(part)
+            part.language = language if part.transcript else None
+        for i, message in enumerate(made.messages):
+            if message.role == "assistant":
+                message.loss = 0.0 if any(m.role == "user" for m in made.messages[i:]) else message.loss
+                for part in message.audios:
+                    part.labels, part.language, part.transcript = {}, None, message.text
+        if is_lines and users and not users[-1].text:
+            users[-1].parts.append(Text(QUESTIONS[language]))
         return made
 
     def entries(
@@ -104,6 +111,8 @@ class TrajectoryFormat(Format):
         if options.variant == "lines":
             if any(turn.reply_audio or not turn.audio for turn in dialogue.turns):
                 raise Unfit("a spoken reply, or a turn without a recording")
+            if not all(map(_is_line, (*dialogue.texts, *dialogue.replies, dialogue.instruction))):
+                raise Unfit("a turn without words, or of several lines")
             yield published_row(dialogue) | {"task": _task_name(dialogue)}
             return
         entry: dict[str, Any] = {"dialogue_id": dialogue.id}
@@ -137,6 +146,10 @@ class TrajectoryFormat(Format):
 
 def _task_name(dialogue: Dialogue) -> str:
     return dialogue.task_name or _TASK_NAMES.get(dialogue.task, dialogue.task)
+
+
+def _is_line(text: str) -> bool:
+    return bool(text.strip()) and len(text.splitlines()) == 1
 
 
 def _is_typed(message: Message) -> bool:

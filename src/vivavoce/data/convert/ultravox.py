@@ -114,8 +114,10 @@ class UltravoxFormat(Format):
         entry[to["audio"]] = recording(parts[0], row, clips)
         yield entry | dict(row.meta.get(self.name, {}))
 
-    def told(self, options: Options) -> tuple[str, ...]:
-        return ("chat",) if options.variant == "messages" else self.tasks
+    def task_of(self, row: Conversation, options: Options) -> str:
+        if options.variant == "messages":
+            return "chat"
+        return "continue" if len(row.messages) > 1 else "asr"
 
     def held(self, options: Options) -> frozenset[str]:
         return self.holds - {"user transcripts"} if options.variant == "messages" else self.holds
