@@ -144,7 +144,7 @@ def read_rows(path: Path, start: int = 0) -> Iterator[tuple[int, Conversation | 
                     raise DataError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
                 for i, row in enumerate(found, number):
                     if i >= start:
-                        yield i, _decoded(row, i)
+                        yield i, decode_row(row, i)
             number += rows
 
 
@@ -201,7 +201,7 @@ def _recording(audio: Any, where: str) -> dict[str, Any]:
     raise DataError(f"row {where!r} has a recording that is {type(audio).__name__}; wanted a path or bytes.")
 
 
-def _decoded(row: dict[str, Any], number: int) -> Conversation | DataError:
+def decode_row(row: dict[str, Any], number: int) -> Conversation | DataError:
     """A row of the schema, or what is wrong with it."""
     try:
         return _decode(row, number)
