@@ -7,7 +7,6 @@ sorted into buckets by their first bits, and one bucket at a time is read back.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -145,27 +144,30 @@ class KeyStore:
         there, and "row", "audio", "text" with "overlap " before it between the sets.
         """
         names = {ID: "id", ROW: "row", AUDIO: "audio", TEXT: "text"}
-        found: dict[str, Equal] = {}
+        pairs: dict[str, list[np.ndarray]] = {}
         for keys in self._buckets():
             for what, name in names.items():
                 own = keys[keys["what"] == what]
                 inside = own[own["row"] >= 0]
-                self._note(found, name, *_repeats(inside))
+                pairs.setdefault(name, []).append(_repeats(inside))
                 if what == AUDIO:
-                    self._note(found, "conflict", *_conflicts(inside))
+                    pairs.setdefault("conflict", []).append(_conflicts(inside))
                 if what != ID:
-                    self._note(found, f"overlap {name}", *_overlaps(inside, own[own["row"] < 0]))
+                    pairs.setdefault(f"overlap {name}", []).append(_overlaps(inside, own[own["row"] < 0]))
+        found = {name: self._equal(np.concatenate(some)) for name, some in pairs.items()}
         return {name: equal for name, equal in found.items() if equal.count}
 
-    def _note(self, found: dict[str, Equal], name: str, rows: np.ndarray, firsts: np.ndarray) -> None:
-        equal = found.setdefault(name, Equal())
-        equal.count += len(np.unique(rows))
-        pairs = dict(zip(rows.tolist(), firsts.tolist(), strict=True))
-        equal.examples = heapq.nsmallest(self.most, {**pairs, **dict(equal.examples)}.items())
+    def _equal(self, pairs: np.ndarray) -> Equal:
+        """Rows that repeat something, each once with the first row that has it, int64 [N, 2] of (row, first)."""
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        once = np.ones(len(pairs), bool)
+        once[1:] = pairs[1:, 0] != pairs[:-1, 0]
+        pairs = pairs[once]
+        return Equal(len(pairs), [(int(row), int(first)) for row, first in pairs[: self.most]])
 
 
-def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose key an earlier row has, and that row."""
+def _repeats(keys: np.ndarray) -> np.ndarray:
+    """(row, first) of rows whose key an earlier row has, int64 [N, 2]."""
     keys = keys[np.lexsort((keys["row"], keys["key"]))]
     new = np.ones(len(keys), bool)
     new[1:] = keys["key"][1:] != keys["key"][:-1]
@@ -175,27 +177,27 @@ def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         else keys["row"]
     )
     again = ~new & (keys["row"] != first)
-    return keys["row"][again], first[again]
+    return np.stack([keys["row"][again], first[again]], axis=1)
 
 
-def _conflicts(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that say something else of a recording than the first row that says anything."""
+def _conflicts(keys: np.ndarray) -> np.ndarray:
+    """(row, first) of rows that say something else of a recording than the first row that says anything."""
     keys = keys[keys["more"] != 0]
     keys = keys[np.lexsort((keys["row"], keys["key"]))]
     new = np.ones(len(keys), bool)
     new[1:] = keys["key"][1:] != keys["key"][:-1]
     if not len(keys):
-        return keys["row"], keys["row"]
+        return np.zeros((0, 2), np.int64)
     at = np.maximum.accumulate(np.where(new, np.arange(len(keys)), 0))
     other = keys["more"] != keys["more"][at]
-    return keys["row"][other], keys["row"][at][other]
+    return np.stack([keys["row"][other], keys["row"][at][other]], axis=1)
 
 
-def _overlaps(keys: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose key a row of the other set has, and that row's number."""
+def _overlaps(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(row, row of the other set) of rows whose key the other set has."""
     others = others[np.lexsort((-others["row"], others["key"]))]
     at = np.searchsorted(others["key"], keys["key"])
     inside = at < len(others)
     hit = np.zeros(len(keys), bool)
     hit[inside] = others["key"][at[inside]] == keys["key"][inside]
-    return keys["row"][hit], -1 - others["row"][at[hit]]
+    return np.stack([keys["row"][hit], -1 - others["row"][at[hit]]], axis=1)
