@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,17 @@ from tests.training.sharded_llama import (
     push,
     resume,
     run_process,
+    shard,
     tiny_llama,
     train,
 )
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.training.optimizers import build_optimizer
+from vivavoce.training.optimizers.adam_mini import AdamMini
 
 MESHES = [(2,), (4,), (2, 2)]  # the last: two replicas of two shards
 TOLERANCE = 1e-6
@@ -58,6 +64,29 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], most: float
         assert found[name].shape == value.shape, name
         difference = float((found[name] - value).abs().max())
         assert difference <= most, f"{name}: {difference}"
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mesh_of_one_is_one_process(group_of_one, case):
+    found = []
+    for model in (tiny_llama(), shard(tiny_llama(), (1,))):
+        optimizer = build_optimizer("adam_mini", model, **SETTINGS, **CASES[case])
+        push(model, optimizer, 2)
+        found.append(everything(model, optimizer))
+    assert_same(found[1], found[0], 0)
+
+
+def test_columns_spread_over_processes_are_refused(group_of_one):
+    weight = nn.Parameter(distribute_tensor(torch.ones(4, 4), init_device_mesh("cpu", (1,)), [Shard(1)]))
+    with pytest.raises(ConfigError, match=r"^mlp\.weight is placed as .*fully_shard"):
+        AdamMini([("mlp.weight", weight)], lr=1e-3)
 
 
 @pytest.mark.slow
