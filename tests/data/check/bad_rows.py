@@ -149,6 +149,9 @@ def _narrow(seconds: float = 2.0) -> np.ndarray:
 
 
 _CLIPPED = np.clip(sound(level=0.8), -0.99, 0.99) / 0.99
+_CLIPPED_AT_TIMES, _PEAK = sound(), sound()
+_CLIPPED_AT_TIMES[::200] = 1.0
+_PEAK[1000:1010] = 1.0
 _TEXT = "messages.1.content.0.text"
 _SILENCE = np.zeros(2 * RATE, np.float32)
 _OFFSET = (sound() + 0.1).astype(np.float32)
@@ -171,6 +174,9 @@ CASES: dict[str, Bad] = {
         ),
         {"empty_answer"},
         "message 4",
+    ),
+    "an empty answer that is not learned": Bad(
+        lambda row: row["messages"].insert(1, {"role": "assistant", "content": "", "loss": 0}), set()
     ),
     "answer without loss": Bad(
         put("messages.2.loss", 0), {"nothing_to_learn"}, "no assistant turn has a loss"
@@ -238,10 +244,16 @@ CASES: dict[str, Bad] = {
         ),
         {"transcript_beside_audio"},
     ),
+    "a word of the clip may be typed": Bad(
+        several(part("transcript", "Weather?"), drop("words"), put(_TEXT, "Is it about weather?")), set()
+    ),
+    "tabs and lines are readable": Bad(put(_TEXT, "a\tb\r\nc"), set()),
     "broken characters": Bad(put(_TEXT, "Caf\ufffd"), {"broken_text"}, "U+FFFD"),
     "control characters": Bad(put(_TEXT, "a\x1b[31m"), {"broken_text"}, "U+001B"),
     # recordings
     "clipped": Bad(heard(_CLIPPED), {"clipped"}, "% of samples"),
+    "clipped at times": Bad(heard(_CLIPPED_AT_TIMES), {"clipped"}, "0.5 % of samples"),
+    "a peak that touches full scale": Bad(heard(_PEAK), set()),
     "beyond full scale": Bad(heard(3 * sound(level=0.4), subtype="FLOAT"), {"clipped"}, "peak"),
     "silent": Bad(heard(_SILENCE), {"silent"}),
     "two channels that cancel each other": Bad(

@@ -124,6 +124,16 @@ def test_turns_that_a_template_refuses_are_found() -> None:
     assert (found.kind, found.seen) == ("cannot_render", "no system")
 
 
+def test_recordings_that_need_a_program_are_not_called_bad(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    row = good_row()
+    row["audios"][0] = {"bytes": b"\x1aE\xdf\xa3" + bytes(200)}  # the first bytes of a WebM file
+    row["messages"][1]["content"][1].pop("words")
+    [found] = findings(row)
+    assert (found.kind, found.severity) == ("needs_program", "warning")
+    assert "ffmpeg" in found.seen
+
+
 def test_headers_only_and_no_recordings_at_all() -> None:
     row = good_row()
     CASES["silent"].change(row)
