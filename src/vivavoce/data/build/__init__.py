@@ -11,6 +11,7 @@ BUILDERS = Registry(
         "continue": "vivavoce.data.build.continuations:Continue",
         "instruct": "vivavoce.data.build.instruct:Instruct",
         "speak": "vivavoce.data.build.speak:Speak",
+        "tokenize": "vivavoce.data.build.tokenize:Tokenize",
         "translate": "vivavoce.data.build.translate:Translate",
     },
     group="vivavoce.builders",
