@@ -50,9 +50,10 @@ class _Convolution:
     def __call__(self, x: Tensor, first: bool) -> Tensor:
         held = x.shape[-1] - (0 if first else self.left)
         x = self._padded(x, self.left if first else 0, -held % self.stride)
-        if self.conv.kernel_size[0] == 1 and torch.get_num_threads() == 1:
+        bias = self.conv.bias
+        if bias is not None and self.conv.kernel_size[0] == 1 and torch.get_num_threads() == 1:
             # what PyTorch does here with one thread, but without copying a cut tensor
-            return torch.addmm(self.conv.bias[:, None], self.conv.weight[:, :, 0], x[0])[None]
+            return torch.addmm(bias[:, None], self.conv.weight[:, :, 0], x[0])[None]
         return self.conv(x)
 
     def _padded(self, x: Tensor, left: int, right: int) -> Tensor:
@@ -118,7 +119,10 @@ class EncodecBatches:
         self.piece_frames = max(FEWEST_FRAMES, round(piece_s * codec.spec.frame_rate_hz))
         layers = list(codec.model.encoder.layers)
         split = next(i for i, layer in enumerate(layers) if isinstance(layer, EncodecLSTM))
-        self.before, self.last = [_stage(layer) for layer in layers[: split - 1]], _Convolution(layers[split - 1])
+        self.before, self.last = (
+            [_stage(layer) for layer in layers[: split - 1]],
+            _Convolution(layers[split - 1]),
+        )
         self.lstm, self.after = layers[split].lstm, nn.Sequential(*layers[split + 1 :])
         codebooks = [layer.codebook.embed for layer in codec.model.quantizer.layers]
         self.codebooks = codebooks[: codec.spec.num_levels]
