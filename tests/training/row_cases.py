@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from tests.data.check.bad_rows import clip, sound
 from tests.inference import tiny
+from tests.tokens.conftest import metaspace_tokenizer
 
 from vivavoce.audio.files import read_audio
 from vivavoce.data.conversation import Conversation, read_conversation
@@ -55,8 +56,14 @@ def distilled() -> Any:
 
 
 def marked() -> Any:
-    """The processor of a model that has text around each clip and reads text after it apart, as SALMONN does."""
-    tokenizer = tiny.byte_tokenizer("<|audio|>")
-    tokenizer.chat_template = tiny.LLAMA3
-    around = {"clip_before": "<Speech>", "clip_after": "</Speech>", "text_apart": True}
+    """The processor of a model that has text around each clip and reads text after it apart, as SALMONN does; its
+    tokenizer marks the beginning of a text.
+    """
+    tokenizer = metaspace_tokenizer()
+    tokenizer.add_tokens(["<|audio|>"], special_tokens=True)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    around = {"clip_before": "the", "clip_after": "world", "text_apart": True}
     return tiny.assemble(tokenizer, None, audio_in={**tiny.ears_for(tokenizer), **around}).processor

@@ -45,7 +45,7 @@ def test_what_is_trained_is_what_is_asked_at_inference(make: Any) -> None:
     asked = processor.prepare(question())["input_ids"]
     assert found.input_ids[: len(asked)] == found.asked_ids == asked
     assert not any(found.weights[: len(asked)])
-    assert learned(found, processor) == f"{SAID}<|eot_id|>"
+    assert learned(found, processor) == SAID + processor.tokenizer.eos_token
 
 
 @pytest.mark.parametrize("make", HEARING.values(), ids=HEARING)
@@ -100,6 +100,10 @@ def test_answers_before_the_last_are_learned_unless_the_row_says_no() -> None:
         last = render_row(read_conversation({"messages": quiet}, 0), processor)
         assert learned(last, processor) == "four<|eot_id|>"
         assert last.input_ids == both.input_ids
+        half = [messages[0], {**messages[1], "loss": 0.5}, *messages[2:]]
+        weighed = render_row(read_conversation({"messages": half}, 0), processor)
+        first = len(both.learned()) - len(last.learned())
+        assert [w for w in weighed.weights if w] == [0.5] * first + [1.0] * len(last.learned())
 
 
 def test_a_model_that_writes_what_it_hears_learns_the_transcript() -> None:

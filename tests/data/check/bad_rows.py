@@ -304,7 +304,13 @@ CASES: dict[str, Bad] = {
     "too little said": Bad(several(heard(sound(12.0)), part("transcript", "Yes.")), {"speech_too_slow"}),
     "digits take long": Bad(several(heard(sound(8.0)), part("transcript", "5551234")), set()),
     "marks are not said": Bad(
-        several(heard(sound(2.0)), part("transcript", "Oh [a very long description of laughter] yes")),
+        several(
+            heard(sound(2.0)),
+            part(
+                "transcript",
+                "Oh [a very long description of laughter, coughs and other sounds by several people] yes",
+            ),
+        ),
         set(),
     ),
     "wrong script": Bad(
@@ -315,6 +321,14 @@ CASES: dict[str, Bad] = {
     "wrong language": Bad(part("language", "ru"), {"script_mismatch"}, "latin letters"),
     "a name in Latin letters": Bad(
         several(part("transcript", "我在 Google 公司工作了"), drop("words"), part("language", "zh")), set()
+    ),
+    "mostly another script": Bad(
+        several(
+            part("transcript", "我在用 Google Cloud 工"),
+            drop("words"),
+            part("language", "zh"),
+        ),
+        {"script_mismatch"},
     ),
     "language by name": Bad(part("language", "English"), {"language_code"}),
     "a language nobody knows is not judged": Bad(part("language", "tlh"), set()),

@@ -237,6 +237,13 @@ def test_a_broken_row_of_a_shard_does_not_hide_the_next(tmp_path) -> None:
     assert "'human'" in told(report, "invalid_row")[0]
 
 
+def test_blank_lines_are_no_rows(tmp_path) -> None:
+    path = as_lines(tmp_path / "a.jsonl", rows(3))
+    plain = check_set(path, CONFIG).as_dict()
+    path.write_text("\n\n" + path.read_text().replace("\n", "\n \n"))
+    assert check_set(path, CONFIG).as_dict() == plain
+
+
 def test_what_is_no_set_is_said(tmp_path) -> None:
     (tmp_path / "list.json").write_text('[{"messages": []}]')
     (tmp_path / "notes.txt").write_text("hello")

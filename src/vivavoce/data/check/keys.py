@@ -39,10 +39,8 @@ def row_keys(
         (ID, _hash(conversation.id), 0, number),
         (ROW, _hash(_content(conversation, parts, digests)), 0, number),
     ]
-    seen = set()
     for part, digest in zip(parts, digests, strict=True):
-        if digest and digest not in seen:
-            seen.add(digest)
+        if digest:
             said = normal_words(part.transcript or "").replace(" ", "")
             keys.append((AUDIO, _hash(digest), _hash(said) if said else 0, number))
     words = [f"{m.role} {normal_words(m.words)}" for m in conversation.messages]

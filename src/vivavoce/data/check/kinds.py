@@ -5,7 +5,9 @@ Errors spoil training or stop it, warnings may be meant, infos are facts worth k
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 SEVERITIES = ("error", "warning", "info")
@@ -197,3 +199,17 @@ def _read(table: str) -> dict[str, Kind]:
 
 
 KINDS = MappingProxyType(_read(_TABLE))
+
+MARKER = "<!-- below: made by `python -m vivavoce.data.check.kinds docs/data-check.md`; do not edit -->"
+
+
+def refreshed(page: str) -> str:
+    """A page with the table of kinds below its marker."""
+    lines = [f"| {name} | {k.severity} | {k.why} | {k.next_step} |" for name, k in KINDS.items()]
+    table = ["| kind | severity | what happens if nobody notices | what to do |", "|---|---|---|---|", *lines]
+    return page.partition(MARKER)[0] + MARKER + "\n\n" + "\n".join(table) + "\n"
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(refreshed(target.read_text(encoding="utf-8")), encoding="utf-8")
