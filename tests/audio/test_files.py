@@ -46,6 +46,17 @@ def test_lossless_files_give_the_samples_back(
     np.testing.assert_array_equal(back, wave)
 
 
+def test_a_flac_without_its_length_is_read_and_cut(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.flac", _sweep(9.0, 16000), 16000)
+    whole = read_audio(path)[0]
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the number of samples is 0 if a program wrote to a pipe
+    assert audio_info(bytes(data)).num_samples is None
+    np.testing.assert_array_equal(read_audio(bytes(data))[0], whole)
+    np.testing.assert_array_equal(read_audio(bytes(data), None, 8.5, 8.9)[0], whole[136000:142400])
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_from_path_bytes_and_file(tmp_path: Path, suffix: str) -> None:
     wave = _sweep(1.5, 24000)

@@ -17,12 +17,15 @@ import typer
 from tests.cli.running import Outcome
 from tests.data.check.bad_rows import asked, clip, good_row, sound
 from tests.inference import tiny
+from tests.training.row_cases import row as row_of_text
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.cli.data_check import check
+from vivavoce.cli.row_view import preview_lines
 from vivavoce.data.check.reading import plan
 from vivavoce.data.conversation import read_conversation
 from vivavoce.data.manifest import write_set
+from vivavoce.training.preview import preview_row
 
 
 @pytest.fixture
@@ -138,7 +141,7 @@ def test_rows_are_shown_by_place_and_by_id(run, tmp_path) -> None:
     made[2]["id"] = "0000001"
     lines(tmp_path / "a.jsonl", made)
     done = run("a.jsonl", "--show", "1", "--show", "r0", "-s", "0000001")
-    assert done.code == 0
+    assert (done.code, done.err) == (0, "")
     assert [line.split()[1] for line in done.text.splitlines() if line.startswith("row ")] == [
         "r1",
         "r0",
@@ -193,6 +196,15 @@ def test_control_characters_of_rows_are_shown_and_not_obeyed(run, tmp_path) -> N
         assert done.code == 2
         assert "\x1b" not in done.text and "\x07" not in done.text
     assert "[bold]\\x1b]0;title\\x07" in run("a.jsonl", "--show", "0").text
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_control_characters_among_tokens_are_shown_too(colours: bool) -> None:
+    processor = tiny.tokens_to_text().processor
+    shown = preview_lines(preview_row(row_of_text("a\x1b[31mb\x07"), 0, processor), colours)
+    text = "\n".join(line.text.plain for line in shown)
+    assert "\\x1b|[|3|1|m|b|\\x07" in text
+    assert "\x1b" not in text and "\x07" not in text
 
 
 def test_pages(run, tmp_path) -> None:

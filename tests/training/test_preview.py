@@ -193,7 +193,10 @@ def test_nothing_on_the_page_comes_from_elsewhere_or_runs() -> None:
     conversation.id = conversation.source = conversation.license = nasty
     conversation.messages[0].parts[1].words = [(nasty, 0.1, 0.2)]  # type: ignore[union-attr]
     report = check_set([conversation])
-    made = preview_row(conversation, 0, PROCESSORS["embeddings"](), sound=True)
+    processor = PROCESSORS["embeddings"]()
+    processor.tokenizer.add_tokens(["<script>alert(1)</script>"])  # one token, and one piece of the page
+    made = preview_row(conversation, 0, processor, sound=True)
+    assert "<script>alert(1)</script>" in [p.text for p in made.pieces]
     for previews in ([made], [made, made]):
         html, page = page_of(*previews, model=nasty, report=report)
         assert page.text.count(nasty) >= 5

@@ -135,6 +135,10 @@ class _SoundFileRecording(Recording):
         self.container, self.encoding = self._file.format, self._file.subtype
         frames = self._file.frames
         unknown = frames < 0 or frames >= 1 << 62  # a FLAC written to a pipe carries no length
+        if unknown:
+            self._file.seekable = lambda: (
+                False
+            )  # else soundfile seeks after each block, which libsndfile cannot do here
         self.num_samples = None if unknown else frames
         self.duration_s = None if unknown else frames / self.sample_rate
         cut = re.search(
@@ -150,13 +154,15 @@ class _SoundFileRecording(Recording):
     def mono(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         import soundfile
 
-        # libsndfile's seeks into MP3 and Vorbis can land on the wrong sample, so those are decoded and
-        # dropped.
-        exact = self.encoding not in ("VORBIS",) and self.container != "MP3"
+        # libsndfile's seeks into MP3 and Vorbis can land on the wrong sample, and it has none into FLAC of unknown
+        # length, so those are decoded and dropped.
+        exact = self.encoding != "VORBIS" and self.container != "MP3" and self.num_samples is not None
         promised = self.num_samples if exact else None
         end = 1 << 62 if stop is None else stop
         try:
-            position = self._file.seek(start if exact else 0)
+            position = start if exact else 0
+            if self._file.tell() != position:
+                self._file.seek(position)
             while position < end:
                 block = self._file.read(min(BLOCK_SAMPLES, end - position), dtype="float32", always_2d=True)
                 if not len(block):

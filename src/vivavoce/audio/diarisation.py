@@ -7,6 +7,7 @@ by far where voices are alike or overlap, and the only one that hears two voices
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,8 +93,8 @@ class EmbeddedDiariser:
     """Compare voices by cepstrum and pitch: no download, the same result everywhere, one voice at a time.
 
     Speech is cut into stretches of some length, which are merged from below by full Gaussians; the clusters become
-    mixtures of Gaussians, and the likeliest path through them gives the turns. That is done for several lengths, and the
-    result is the one with which the others agree most. Without a known number of speakers, the largest number is taken
+    mixtures of Gaussians, and the likeliest path through them gives the turns. That is done for several lengths, and
+    the result is the one with which the others agree most. Without a known number of speakers, the largest number is taken
     whose voices are far enough apart, and on which the lengths agree.
 
     Memory: 15 MB an hour of speech while frames are read and some 200 MB more an hour while they are compared; the
@@ -192,7 +193,7 @@ def stretches(numbers: np.ndarray, length: int) -> np.ndarray:
     """Cut runs of consecutive frames into equal parts of about ``length``; where they begin, and T, int64 [N + 1]."""
     runs = [0, *(np.flatnonzero(np.diff(numbers) > 1) + 1).tolist(), numbers.size]
     edges = [0]
-    for begin, end in zip(runs, runs[1:], strict=False):
+    for begin, end in itertools.pairwise(runs):
         parts = max(1, round((end - begin) / length))
         edges += np.linspace(begin, end, parts + 1).round().astype(int)[1:].tolist()
     return np.array(edges, dtype=np.int64)

@@ -3,6 +3,7 @@ safely."""
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -221,6 +222,27 @@ def write_audio(path: str | os.PathLike[str], waveform: np.ndarray, sample_rate:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def flac_bytes(waveform: np.ndarray, sample_rate: int) -> bytes:
+    """What ``write_audio`` puts into a .flac file, made in memory.
+
+    Raises:
+        AudioError: No samples, NaN, a wrong shape or type, or a rate that FLAC cannot hold.
+    """
+    import soundfile
+
+    samples = np.clip(np.rint(_writable(waveform) * 32768.0), -32768, 32767).astype(np.int16)
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            file, "w", sample_rate, samples.shape[1], format="FLAC", subtype="PCM_16"
+        ) as flac:
+            for begin in range(0, len(samples), _WRITE_SAMPLES):
+                flac.write(samples[begin : begin + _WRITE_SAMPLES])
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"cannot write FLAC at {sample_rate} Hz: {error}") from error
+    return file.getvalue()
 
 
 def _resampled(recording: Recording, stream: StreamResampler) -> Iterator[np.ndarray]:

@@ -5,6 +5,7 @@ Letters: T frames, D features, N stretches, P parameters of a Gaussian.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def sums_of(frames: Tensor, edges: np.ndarray) -> Sums:
     """
     counts = torch.from_numpy(np.diff(edges)).double()
     sums, products = [], []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         piece = frames[int(begin) : int(end)].double()
         sums.append(piece.sum(dim=0))
         products.append(piece.T @ piece)

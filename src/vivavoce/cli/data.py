@@ -8,9 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from vivavoce.base.errors import ConfigError
+from vivavoce.cli.data_check import check
+from vivavoce.cli.data_convert import convert, formats, info
 from vivavoce.cli.options import Debug, Json
 from vivavoce.cli.overrides import read_overrides
 from vivavoce.cli.screen import counting, note, print_json, print_result
+
+__all__ = ["build", "check", "convert", "formats", "info", "run"]
 
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; default the cores, 0 for none.")]
 Engine = Annotated[str, typer.Option(metavar="NAME", help="`local` (default) or `ray`.")]

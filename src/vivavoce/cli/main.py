@@ -25,7 +25,7 @@ PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("convert",)),
-    ("Data", ("data build", "data run")),
+    ("Data", ("data build", "data run", "data check", "data convert", "data formats", "data info")),
     ("Look", ("info", "models", "codecs")),
 )
 GROUPS = {"data": "Make, check, convert and plan data."}

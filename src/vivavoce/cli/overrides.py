@@ -19,12 +19,13 @@ def read_overrides(settings: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise ConfigError(f"{setting!r} is no setting; wanted KEY=VALUE, such as rows=200.")
         if key in found:
             raise ConfigError(f"{key} is given twice.")
         try:
-            found[key.strip()] = yaml.safe_load(text)
+            found[key] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(
                 f"the value of {key}, {text!r}, is not YAML: {str(error).splitlines()[0]}"

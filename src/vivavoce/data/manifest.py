@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from vivavoce.base.errors import AudioError, ConfigError, DataError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.recordings import read_bytes
-from vivavoce.data.shards import read_shard, write_shard
+from vivavoce.data.shards import num_bytes, read_shard, write_shard
 
 MANIFEST = "manifest.json"
 QUARANTINE = "put_aside.jsonl"
+SHARD_BYTES = 1 << 29  # of recordings in one shard
 
 
 @dataclass
@@ -41,7 +43,8 @@ class Manifest:
         audio_tokens: Ids in ``tokens`` of audio parts.
         codecs: Codec id -> hash of its weights.
         licenses, tasks: Name -> rows ("" for none).
-        source_rows: Rows that went in; they are ``passed`` plus those put aside.
+        source_rows: Rows that went in.
+        passed: Of these, rows that something was made of; of all others what was put aside tells why.
         put_aside: Why -> rows.
         pipeline: Its resolved settings.
     """
@@ -58,6 +61,7 @@ class Manifest:
     licenses: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
     source_rows: int | None = None
+    passed: int | None = None
     put_aside: dict[str, int] = field(default_factory=dict)
     pipeline: dict[str, Any] | None = None
     description: str = ""
@@ -87,6 +91,7 @@ def write_set(
     name: str | None = None,
     key: str = "",
     source_rows: int | None = None,
+    passed: int | None = None,
     shard_rows: int = 1000,
 ) -> Manifest:
     """Write rows as shards with a manifest, which comes last: a folder with a manifest is complete.
@@ -99,13 +104,15 @@ def write_set(
         name: Of the set, without a pipeline.
         key: Of pipeline and source.
         source_rows: Rows that went in.
-        shard_rows: Rows of a shard, without a pipeline.
+        passed: Rows of these that something was made of.
+        shard_rows: Rows of a shard, without a pipeline; shards with large recordings have fewer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     size = pipeline.shard_rows if pipeline is not None else shard_rows
     sums = _Sums()
     shards: list[Shard] = []
     batch: list[Conversation] = []
+    held = 0
 
     def flush() -> None:
         path = folder / f"data-{len(shards):05d}.parquet"
@@ -114,20 +121,28 @@ def write_set(
 
     for row in rows:
         sums.add(row)
+        if batch and held + num_bytes(row) > SHARD_BYTES:
+            flush()
+            held = 0
         batch.append(row)
+        held += num_bytes(row)
         if len(batch) == size:
             flush()
+            held = 0
     if batch:
         flush()
     put_aside = _write_aside(folder / QUARANTINE, aside)
     manifest = Manifest(
         name or (pipeline.name if pipeline is not None else "data"), sums.rows, sums.hash.hexdigest(), shards, key,
         round(sums.seconds / 3600, 6), sums.characters, sums.audio_tokens, sums.codecs, dict(sums.licenses),
-        dict(sums.tasks), source_rows, put_aside, write_record(pipeline) if pipeline is not None else None,
+        dict(sums.tasks), source_rows, passed, put_aside, write_record(pipeline) if pipeline is not None else None,
         getattr(pipeline, "description", ""),
     )  # fmt: skip
     part = folder / f".{MANIFEST}.part"
-    part.write_text(json.dumps(write_record(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(write_record(manifest), indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(folder / MANIFEST)
     return manifest
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.audio.files import read_audio, write_audio
+from vivavoce.audio.files import flac_bytes, read_audio
 from vivavoce.base.errors import AudioError
 from vivavoce.data.conversation import Audio, Conversation
 
@@ -87,10 +87,7 @@ def read_waveform(
 
 def encode_flac(waveform: np.ndarray, sample_rate: int) -> bytes:
     """A waveform [S] within -1 and 1 as the bytes of a 16-bit FLAC file; the same bytes for the same samples."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        return write_audio(Path(folder) / "clip.flac", waveform, sample_rate).read_bytes()
+    return flac_bytes(waveform, sample_rate)
 
 
 def hoist(conversation: Conversation, root: Path | None = None, embed: bool = True) -> Conversation:

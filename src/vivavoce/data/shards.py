@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from vivavoce.data.conversation import Conversation, read_conversation
 if TYPE_CHECKING:
     import pyarrow
 
+GROUP_ROWS, GROUP_BYTES = 64, 1 << 27
 _JSON_COLUMNS = ("tools", "meta")
 
 _STRING, _FLOAT = {"dtype": "string", "_type": "Value"}, {"dtype": "float64", "_type": "Value"}
@@ -91,17 +93,39 @@ def write_shard(path: Path, conversations: Sequence[Conversation]) -> int:
         DataError: A recording is neither bytes nor a path.
     """
     pa = import_pyarrow()
-    table = pa.Table.from_pylist([_encode(c) for c in conversations], schema=schema())
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    columns = schema()
     try:
         with part.open("wb") as file:
-            pa.parquet.write_table(table, file, compression="zstd", row_group_size=64, use_dictionary=False)
+            with pa.parquet.ParquetWriter(file, columns, compression="zstd", use_dictionary=False) as writer:
+                for group in _groups(conversations):
+                    writer.write_table(pa.Table.from_pylist([_encode(c) for c in group], schema=columns))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return path.stat().st_size
+
+
+def _groups(conversations: Sequence[Conversation]) -> Iterator[list[Conversation]]:
+    """Rows that go into one row group: few enough that a reader has room for their recordings."""
+    group: list[Conversation] = []
+    size = 0
+    for conversation in conversations:
+        more = num_bytes(conversation)
+        if group and (len(group) == GROUP_ROWS or size + more > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(conversation)
+        size += more
+    if group:
+        yield group
+
+
+def num_bytes(conversation: Conversation) -> int:
+    """Bytes of the recordings in a row."""
+    return sum(len(a.get("bytes") or b"") for a in conversation.audios if isinstance(a, Mapping))
 
 
 def read_shard(path: Path, start: int = 0) -> Iterator[Conversation]:

@@ -71,6 +71,9 @@ def test_swift_is_understood(tmp_path: Path) -> None:
     first, second, third = rows(list(get_format("swift").read(source)))
     assert [type(p).__name__ for p in first.messages[1].parts] == ["Audio", "Text", "Audio"]
     assert [m.loss for m in first.messages] == [None, None, 0.0, None, 0.3]
+    off = {"messages": [{"role": "assistant", "content": "x", "loss": False, "loss_scale": 0.3}]}
+    [unlearned] = rows(list(get_format("swift").read(write_lines(tmp_path / "off.jsonl", [off]))))
+    assert unlearned.messages[0].loss == 0.0
     assert first.meta == {
         "rejected_response": "I do not know.",
         "swift": {"channel": "general", "solution": ["bye", 3]},

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +79,23 @@ def test_jsonl_to_parquet_to_jsonl_is_the_same(tmp_path: Path) -> None:
             for part in message["content"] if isinstance(message["content"], list) else ():
                 part.pop("audio", None)
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("vivavoce", "o.jsonl"), ("vivavoce", "o"), ("webdataset", "o.tar")]
+)
+def test_token_files_come_along(tmp_path: Path, form: str, name: str) -> None:
+    pytest.importorskip("pyarrow")
+    np.save(tmp_path / "t.npy", np.arange(4))
+    row = asked()
+    tokens = {"codec": "encodec_24khz", "layout": "interleaved", "num_samples": 640}
+    row.messages[0].parts = [Audio(None, tokens=tokens | {"path": "t.npy"})]
+    get_format(form).write([row], tmp_path / "to" / name, Options(audio_root=tmp_path))
+    [again] = rows(list(get_format(form).read(tmp_path / "to" / name)))
+    assert again.messages[0].audios[0].tokens == tokens | {"ids": [0, 1, 2, 3]}
+    row.messages[0].parts = [Audio(None, tokens=tokens | {"path": "none.npy"})]
+    with pytest.raises(DataError, match=r"none\.npy"):
+        get_format(form).write([row], tmp_path / "x" / name, Options(audio_root=tmp_path))
 
 
 def test_bad_own_rows_are_faults(tmp_path: Path) -> None:

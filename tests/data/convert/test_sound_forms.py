@@ -179,8 +179,8 @@ def members(folder: Path) -> list[tuple[str, bytes]]:
         ("0001.flac", (folder / "clips/d.flac").read_bytes()),
         ("0001.txt", "Hà Nội".encode()),
         ("0001.json", json.dumps({"speaker": "s1", "snr": 20.5}).encode()),
-        ("0002.txt", b"two"),
-        ("0002.wav", (folder / "clips/a.wav").read_bytes()),
+        ("sub/0002.txt", b"two"),
+        ("sub/0002.wav", (folder / "clips/a.wav").read_bytes()),
         ("0003.json", json.dumps({"text": "three", "language": "en"}).encode()),
         ("0003.wav", (folder / "clips/b.wav").read_bytes()),
     ]
@@ -229,11 +229,13 @@ def test_shards_are_split_and_joined(tmp_path: Path) -> None:
 
 
 def test_ids_that_are_no_file_names_stay_ids(tmp_path: Path) -> None:
-    odd = ["../up", "a/b.c", "a_b_c", "Hà"]
-    made = [asked(id=name) for name in odd]
+    odd = ["../up", "a/b.c", "a_b_c", "Hà", "a/b", "/x"]
+    made = [clip(start_s=0.0, end_s=None, words=None, labels={}) for _ in odd]
+    for row, name in zip(made, odd, strict=True):
+        row.id = name
     get_format("webdataset").write(made, tmp_path / "o.tar", Options(audio_root=make_clips(tmp_path)))
     assert [r.id for r in rows(list(get_format("webdataset").read(tmp_path / "o.tar")))] == odd
-    assert not any(".." in n or "/" in n for n, _ in tar_files(tmp_path / "o.tar"))
+    assert not any(".." in n or n.startswith("/") for n, _ in tar_files(tmp_path / "o.tar"))
 
 
 def test_bad_archives_give_what_is_whole(tmp_path: Path) -> None:
@@ -246,15 +248,19 @@ def test_bad_archives_give_what_is_whole(tmp_path: Path) -> None:
         ("0005.json", b"{"),
     ]
     found = list(get_format("webdataset").read(tar(tmp_path / "in.tar", good[:3] + evil + good[3:5])))
-    assert [r.id for r in rows(found)] == ["0001", "0002"]
+    assert [r.id for r in rows(found)] == ["0001", "sub/0002"]
     assert [f.kind for f in faults(found)] == ["outside", "outside", "no sound", "json"]
+    twice = [("1.wav", good[0][1]), ("1.wav", good[0][1]), ("2.txt", b"x"), ("2.wav", good[0][1])]
+    found = rows(list(get_format("webdataset").read(tar(tmp_path / "twice.tar", twice))))
+    assert [r.id for r in found] == ["1", "1", "2"], "a second file of the same name begins a row"
     link = tarfile.TarInfo("0009.wav")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     with tarfile.open(tmp_path / "link.tar", "w") as opened:
         opened.addfile(link)
     assert [f.kind for f in faults(list(get_format("webdataset").read(tmp_path / "link.tar")))] == ["cut off"]
     whole = tar(tmp_path / "w.tar", good)
-    for size in (4_000, 6_000, 9_000):
+    ends = len(whole.read_bytes().rstrip(b"\0")) // 512 * 512 + 512
+    for size in (4_000, 6_000, 9_000, ends):
         (tmp_path / "cut.tar").write_bytes(whole.read_bytes()[:size])
         found = list(get_format("webdataset").read(tmp_path / "cut.tar"))
         assert "cut off" in [f.kind for f in faults(found)]

@@ -57,6 +57,13 @@ def test_passes_and_seeds_differ_and_no_window_keeps_the_order() -> None:
     assert passes(Order(blocks, 1, 0), 3) == list(range(128))
 
 
+def test_rows_of_a_block_are_mixed_too() -> None:
+    order = Order(np.full(16, 64), 1, 256)
+    for block in range(16):
+        found = [[n for n in passes(order, turn) if n // 64 == block] for turn in (0, 1)]
+        assert found[0] != sorted(found[0]) and found[0] != found[1]
+
+
 def test_neighbours_come_from_different_blocks_and_a_rank_reads_its_lanes_only() -> None:
     blocks = np.full(64, 64)
     order = Order(blocks, 3, 1024)

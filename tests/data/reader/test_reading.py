@@ -214,6 +214,17 @@ def test_filters_count_what_they_leave_out(tmp_path: Path) -> None:
         Filters(max_clip_s=-1)
 
 
+def test_a_length_that_only_decoding_tells_is_filtered_too(tmp_path: Path) -> None:
+    rows = [row(0), row(1)]
+    data = bytearray(flac(1, 8000))
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)  # the number of samples, as in a FLAC that was written to a pipe
+    rows[1].audios[0]["bytes"] = bytes(data)
+    write_set(tmp_path / "set", rows)
+    now = reader(tmp_path / "set", filters=Filters(max_audio_s=0.5))
+    assert [s.row.id for s in now] == ["r0"] and now.totals()["set"]["too much audio"] == 1
+
+
 def test_a_stream_of_nothing_but_bad_rows_ends_in_an_error(sound: Path) -> None:
     never = Filters(keep=lambda row: False)
     with pytest.raises(DataError, match=r"100 rows in a row.*left out by rule \(100\)"):

@@ -6,20 +6,27 @@ blocks in the making, and a later run makes just those again, with the same resu
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from vivavoce.base.errors import DataError
-from vivavoce.data.build.pipeline import Chain
+from vivavoce.base.errors import AudioError, DataError, VivavoceError
+from vivavoce.data.build.contract import Fault
+from vivavoce.data.build.pipeline import Chain, Parcel, is_disk_full, put_aside
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.recordings import hoist
 from vivavoce.data.shards import read_shard, write_shard
+
+LARGEST_ROW = 2**31 - 2**20  # bytes of recordings; what an Arrow column of bytes can hold
+LEAST_FREE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,26 +53,71 @@ class Workspace:
 
     Args:
         out: Folder of the result.
-        key: Of pipeline and source; another key has another workspace.
+        key: Of pipeline and source; a result of another key needs another folder.
+        settings: What the key stands for, for messages.
     """
 
-    def __init__(self, out: Path, key: str) -> None:
-        self.out, self.key, self.folder = out, key, out / f".making-{key[:16]}"
+    def __init__(self, out: Path, key: str, settings: Mapping[str, Any] | None = None) -> None:
+        self.out, self.key, self.settings = out, key, settings
+        self.folder = out / f".making-{key[:16]}"
 
-    def open(self) -> TextIO:
-        """Make the folder and keep other runs out of it, until the file that is returned is closed.
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep other runs out of the folder; if it ends without a finished block, nothing stays.
 
         Raises:
-            DataError: Another run is making this result.
+            DataError: Another run is writing here, or the folder holds something else.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("w")
+        existed = self.out.exists()
+        lock = self._lock()
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            self._claim()
+            yield
+        finally:
+            if not self.folder.is_dir() or not any(self.folder.glob("*.json")):
+                shutil.rmtree(self.folder, ignore_errors=True)
+                (self.out / ".lock").unlink(missing_ok=True)
+                if not existed and not any(self.out.iterdir()):
+                    self.out.rmdir()
             lock.close()
-            raise DataError(f"another run is writing {self.out}; wait for it, or stop it.") from error
-        return lock
+
+    def _lock(self) -> TextIO:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise DataError(f"{self.out} is a file; wanted a folder.") from error
+        path = self.out / ".lock"
+        while True:
+            lock = path.open("a")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.close()
+                raise DataError(f"another run is writing {self.out}; wait for it, or stop it.") from error
+            if _is_at(lock, path):
+                return lock
+            lock.close()  # the run before removed the file that we locked
+
+    def _claim(self) -> None:
+        """Make the workspace, unless the folder belongs to something else."""
+        for other in self.out.glob(".making-*"):
+            if other == self.folder:
+                continue
+            if any(other.glob("block-*.json")):
+                known = other / "settings"
+                changed = changes(json.loads(known.read_text()) if known.is_file() else None, self.settings)
+                raise DataError(
+                    f"{self.out} holds an unfinished run of another pipeline or source ({changed}); go on with that "
+                    f"one, choose another folder, or delete {other}."
+                )
+            shutil.rmtree(other)
+        if self.folder.is_dir() or (self.out / "manifest.json").exists():
+            return
+        found = sorted(path.name for path in self.out.glob("data-*.parquet"))
+        if found:
+            raise DataError(f"{self.out} has {found[0]}, which no run here made; choose another folder.")
+        self.folder.mkdir()
+        (self.folder / "settings").write_text(json.dumps(self.settings, default=str), encoding="utf-8")
 
     def done(self, block: Block) -> bool:
         return (self.folder / f"{block.name}.json").is_file()
@@ -76,42 +128,126 @@ class Workspace:
         Raises:
             DataError: It cannot be written (a full disk); what was finished before stays.
         """
-        kept, aside = chain.run(source.rows(block.start, block.stop))
-        return self.write(block, kept, aside, chain.context.root)
+        with self.watching_space():
+            made = chain.run(source.rows(block.start, block.stop), block.start)
+        return self.write(block, made, chain.context.root)
 
-    def write(
-        self, block: Block, kept: list[Conversation], aside: list[dict[str, Any]], root: Path
-    ) -> dict[str, Any]:
-        """Write what was made of a block."""
-        for row in kept:
-            hoist(row, root)
-        counts = {"source": block.stop - block.start, "rows": len(kept), "aside": len(aside)}
-        try:
+    def write(self, block: Block, made: Parcel, root: Path) -> dict[str, Any]:
+        """Write what was made of a block; rows whose recordings are not to be had are put aside.
+
+        Raises:
+            DataError: No space is left.
+        """
+        kept: list[Conversation] = []
+        passed: set[int] = set()
+        with self.watching_space():
+            for number, row in made.kept:
+                fault = _bring_in(row, root)
+                if fault:
+                    made.aside.append({"number": number, **put_aside("store", fault, row)})
+                    continue
+                kept.append(row)
+                passed.add(number)
+            aside = sorted(made.aside, key=lambda line: line["number"])
+            self._refuse_full(Path(tempfile.gettempdir()), [a for a in aside if not a["filtered"]])
+            counts = {
+                "source": block.stop - block.start, "passed": len(passed), "rows": len(kept), "aside": len(aside),
+            }  # fmt: skip
+            told = passed | {line["number"] for line in aside}
+            assert told == set(range(block.start, block.stop)), "every row has an outcome"
             if kept:
                 write_shard(self.folder / f"{block.name}.parquet", kept)
-            part = self.folder / f".{block.name}.json.part"
+            part = self.folder / f".{block.name}.{secrets.token_hex(4)}.part"
             with part.open("w", encoding="utf-8") as file:
-                json.dump({"counts": counts, "aside": aside}, file, ensure_ascii=False)
+                json.dump({"counts": counts, "aside": aside}, file, ensure_ascii=False, default=str)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.folder / f"{block.name}.json")
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise DataError(
-                    f"no space left for {self.folder}; free some and run the same command again, finished blocks "
-                    "are kept."
-                ) from error
-            raise
         return counts
+
+    @contextmanager
+    def watching_space(self) -> Iterator[None]:
+        """Turn the errors of a full disk into one that says what to do."""
+        try:
+            yield
+        except (OSError, VivavoceError) as error:
+            if not is_disk_full(error):
+                raise
+            raise DataError(
+                f"no space left for {self.out}; free some and run the same command again, finished blocks are kept."
+            ) from error
+
+    def _refuse_full(self, folder: Path, faults: list[dict[str, Any]]) -> None:
+        """Do not blame rows for a full folder of temporary files: synthesizers say nothing of it."""
+        if faults and shutil.disk_usage(folder).free < LEAST_FREE:
+            raise DataError(
+                f"no space left in {folder}, and {len(faults)} rows failed, the first with: {faults[0]['reason']} Free "
+                "some and run the same command again, finished blocks are kept."
+            )
+
+    def counts(self, block: Block) -> dict[str, Any]:
+        """Numbers of a finished block."""
+        found: dict[str, Any] = self._read(block)["counts"]
+        return found
 
     def rows(self, blocks: list[Block]) -> Iterator[Conversation]:
         """All rows of finished blocks, in order."""
         for block in blocks:
             path = self.folder / f"{block.name}.parquet"
-            if path.is_file():
+            if self.counts(block)["rows"]:
                 yield from read_shard(path)
 
     def aside(self, blocks: list[Block]) -> Iterator[dict[str, Any]]:
         """What was put aside, in order."""
         for block in blocks:
-            yield from json.loads((self.folder / f"{block.name}.json").read_text(encoding="utf-8"))["aside"]
+            yield from self._read(block)["aside"]
+
+    def _read(self, block: Block) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / f"{block.name}.json").read_text(encoding="utf-8"))
+        return found
+
+
+def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+    """In which settings two pipelines differ, in a few words."""
+    if not old or not new:
+        return "its settings are not known"
+    before, after = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new, default=str))))
+    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    told = [
+        f"{n} {before.get(n, 'absent')!r} there, {after.get(n, 'absent')!r} here"
+        for n in dict.fromkeys(names)
+    ]
+    return (
+        "; ".join(told[:3]) + ("; ..." if len(told) > 3 else "")
+        or "the source or a builder's version changed"
+    )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
+
+
+def _bring_in(row: Conversation, root: Path) -> Fault | None:
+    """Put the row's recordings into it, or say why not."""
+    try:
+        hoist(row, root)
+    except AudioError as error:
+        if is_disk_full(error):
+            raise
+        return Fault("unreadable", str(error))
+    size = sum(len(a.get("bytes") or b"") for a in row.audios)
+    if size > LARGEST_ROW:
+        return Fault("too_big", f"its recordings have {size} bytes, at most {LARGEST_ROW} fit into a row")
+    return None
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    """Whether an open file is still the one that has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,13 +1,16 @@
 """The local engine: blocks in worker processes, nothing to install.
 
 Each worker holds the whole chain, so models are loaded once a worker. A worker that dies (memory, a crash in native
-code) takes its blocks with it; they are tried again alone, and a row that kills its worker twice is put aside.
+code) takes its blocks with it; they are tried again alone, then row by row, and a row that kills its worker again and
+again is put aside. Workers compute with one thread each, so that their number does not change a sum's rounding.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,11 +18,12 @@ from typing import Any
 
 from vivavoce.data.build.blocks import Block, Workspace
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.pipeline import Chain, Pipeline
+from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
 
 _worker: dict[str, Any] = {}
 
 Progress = Callable[[Block, dict[str, Any]], None]
+_CRASHED = Fault("crashed", "the process that worked on this row died twice, perhaps for want of memory")
 
 
 def run_local(
@@ -41,20 +45,24 @@ def run_local(
         report: Told of every finished block.
     """
     if workers == 0:
-        _begin(pipeline, context, workspace, threads=None)
-        for block in blocks:
-            report(block, _make(block))
+        import torch
+
+        threads = torch.get_num_threads()
+        try:
+            _begin(pipeline, context, workspace)
+            for block in blocks:
+                report(block, _make(block))
+        finally:
+            torch.set_num_threads(threads)
+            _worker.clear()
         return
-    waiting, suspects = list(blocks), _run_pool(pipeline, context, workspace, blocks, workers, report)
-    for block in suspects:
-        if workspace.done(block):
-            continue
-        if not _run_pool(pipeline, context, workspace, [block], 1, report):
-            continue
-        report(block, _one_by_one(pipeline, context, workspace, block))
-    rest = [block for block in waiting if not workspace.done(block)]
-    if rest:
-        run_local(pipeline, context, workspace, rest, workers, report)
+    rest = blocks
+    while rest:
+        for block in _run_pool(pipeline, context, workspace, rest, workers, report):
+            if not _run_pool(pipeline, context, workspace, [block], 1, report):
+                continue
+            report(block, _one_by_one(pipeline, context, workspace, block))
+        rest = [block for block in rest if not workspace.done(block)]
 
 
 def _run_pool(
@@ -65,54 +73,85 @@ def _run_pool(
     workers: int,
     report: Progress,
 ) -> list[Block]:
-    """Make blocks in processes until all are made, or one process dies; returns the blocks that were in the making."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin, (pipeline, context, workspace, threads)
-    )
+    """Make blocks in processes until all are made, or one process dies; returns those that were lost with it."""
     running: dict[Future[dict[str, Any]], Block] = {}
     rest: Iterator[Block] = iter(blocks)
-    try:
-        while True:
-            for block in rest:
-                running[pool.submit(_make, block)] = block
-                if len(running) > workers:
-                    break
-            if not running:
-                return []
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                report(running[future], future.result())
-                del running[future]
-    except BrokenProcessPool:
-        return list(running.values())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with _Pool(workers, pipeline, context, workspace) as pool:
+        try:
+            while True:
+                for block in rest:
+                    running[pool.submit(_make, block)] = block
+                    if len(running) > workers:
+                        break
+                if not running:
+                    return []
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    report(running[future], future.result())
+                    del running[future]
+        except BrokenProcessPool:
+            lost = []
+        for block in running.values():  # some were finished before the process died
+            if workspace.done(block):
+                report(block, workspace.counts(block))
+            else:
+                lost.append(block)
+        return lost
 
 
 def _one_by_one(pipeline: Pipeline, context: Context, workspace: Workspace, block: Block) -> dict[str, Any]:
-    """Make the rows of a block that kills its worker, each in a process of its own."""
-    kept, aside = [], []
-    spawn = multiprocessing.get_context("spawn")
-    for row in range(block.start, block.stop):
-        with ProcessPoolExecutor(1, spawn, _begin, (pipeline, context, workspace, None)) as pool:
+    """Make the rows of a block that kills its worker; one that kills a fresh process too is put aside."""
+    made = Parcel([], [])
+    row, tries = block.start, 0
+    while row < block.stop:
+        with _Pool(1, pipeline, context, workspace) as pool:
             try:
-                made, faults = pool.submit(_make_row, row).result()
+                while row < block.stop:
+                    found = pool.submit(_make_row, row).result()
+                    made.kept += found.kept
+                    made.aside += found.aside
+                    row, tries = row + 1, 0
             except BrokenProcessPool:
-                fault = Fault(
-                    "crashed", "the process that worked on this row died twice, perhaps for want of memory"
-                )
-                made, faults = Chain(pipeline, context).run([fault])
-        kept += made
-        aside += faults
-    return workspace.write(block, kept, aside, context.root)
+                tries += 1
+                if tries == 2:
+                    made.aside += start([_CRASHED], row).aside
+                    row, tries = row + 1, 0
+    return workspace.write(block, made, context.root)
 
 
-def _begin(pipeline: Pipeline, context: Context, workspace: Workspace, threads: int | None) -> None:
-    """Set up a worker."""
-    if threads is not None:
-        import torch
+class _Pool(ProcessPoolExecutor):
+    """Workers that are gone when the run is: stopped by Ctrl-C, by an error, or killed with this process."""
 
-        torch.set_num_threads(threads)
+    def __init__(self, workers: int, pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._others = set(multiprocessing.active_children())
+        super().__init__(workers, spawn, _begin_worker, (pipeline, context, workspace))
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None:
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.terminate()
+        self.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker(pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+    """Set up a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _begin(pipeline, context, workspace)
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that started it is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _begin(pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+    import torch
+
+    torch.set_num_threads(1)
     _worker.update(source=pipeline.make_source(context), chain=Chain(pipeline, context), workspace=workspace)
 
 
@@ -121,5 +160,6 @@ def _make(block: Block) -> dict[str, Any]:
     return made
 
 
-def _make_row(row: int) -> Any:
-    return _worker["chain"].run(_worker["source"].rows(row, row + 1))
+def _make_row(row: int) -> Parcel:
+    made: Parcel = _worker["chain"].run(_worker["source"].rows(row, row + 1), row)
+    return made

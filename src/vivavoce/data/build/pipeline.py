@@ -13,18 +13,24 @@ license: cc0-1.0
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vivavoce.base.errors import ConfigError, VivavoceError
+from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.build import BUILDERS, SOURCES
 from vivavoce.data.build.contract import Context, Fault, Made
 from vivavoce.data.conversation import Conversation, hash_json
+
+# what a row of outside data can lead to in a builder; such a row is put aside
+ROW_ERRORS = (
+    VivavoceError, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Pipeline:
     """
 
     source: Mapping[str, Any]
-    stages: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    stages: tuple[Mapping[str, Any], ...] = ()
     name: str = "data"
     rows: int | None = None
     seed: int = 0
@@ -54,6 +60,7 @@ class Pipeline:
     description: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
         faults = [
             f"{name} is {value}, wanted 1 or more"
             for name, value in (
@@ -121,58 +128,91 @@ class Chain:
             self._builders[number] = cls(_settings(BUILDERS, record, f"stages[{number}]"), self.context)
         return self._builders[number]
 
-    def run(self, rows: Sequence[Conversation | Fault]) -> tuple[list[Conversation], list[dict[str, Any]]]:
+    def run(self, rows: Sequence[Conversation | Fault], first: int = 0) -> Parcel:
         """Run all stages over rows of a block.
 
-        Returns:
-            The rows made, and for every row put aside ``{"stage", "kind", "reason", "filtered", "row"}``.
+        Args:
+            rows: As a source gives them.
+            first: Number of the first in the source.
         """
-        aside: list[dict[str, Any]] = [
-            put_aside("source", row, None) for row in rows if isinstance(row, Fault)
-        ]
-        kept = [row for row in rows if not isinstance(row, Fault)]
-        for number, record in enumerate(self.pipeline.stages):
-            kept, faults = self.run_stage(number, kept)
-            aside += [put_aside(record["type"], fault, row) for row, fault in faults]
-        for row in kept:
+        made = start(rows, first)
+        for number in range(len(self.pipeline.stages)):
+            made = self.run_stage(number, made)
+        for _, row in made.kept:
             row.license = row.license or self.pipeline.license
-        return kept, aside
+        return made
 
-    def run_stage(
-        self, number: int, rows: Sequence[Conversation]
-    ) -> tuple[list[Conversation], list[tuple[Conversation, Fault]]]:
-        """Run one stage over rows."""
+    def run_stage(self, number: int, given: Parcel) -> Parcel:
+        """Run one stage over rows; a row of which nothing was made is put aside too."""
         builder = self.builder(number)
-        made: list[Conversation] = []
-        faults = []
-        for start in range(0, len(rows), builder.batch_rows):
-            batch = list(rows[start : start + builder.batch_rows])
-            for row, result in zip(batch, _call(builder, batch), strict=True):
+        name = self.pipeline.stages[number]["type"]
+        made = Parcel([], list(given.aside))
+        for begin in range(0, len(given.kept), builder.batch_rows):
+            batch = given.kept[begin : begin + builder.batch_rows]
+            for (origin, row), result in zip(batch, _call(builder, [row for _, row in batch]), strict=True):
+                if not isinstance(result, Fault) and not result:
+                    result = Fault("nothing_made", f"{name} made nothing of this row", filtered=True)
                 if isinstance(result, Fault):
-                    faults.append((row, result))
+                    made.aside.append({"number": origin, **put_aside(name, result, row)})
                 else:
-                    made += result
-        return made, faults
+                    made.kept += [(origin, conversation) for conversation in result]
+        return made
+
+
+@dataclass
+class Parcel:
+    """Rows on their way through the stages.
+
+    Attributes:
+        kept: (number of its source row, row).
+        aside: For every row put aside ``{"number", "stage", "kind", "reason", "filtered", "row"}``.
+    """
+
+    kept: list[tuple[int, Conversation]]
+    aside: list[dict[str, Any]]
+
+
+def start(rows: Sequence[Conversation | Fault], first: int) -> Parcel:
+    """Rows as a source gives them, the first of which has this number."""
+    aside = [
+        {"number": n, **put_aside("source", row, None)}
+        for n, row in enumerate(rows, first)
+        if isinstance(row, Fault)
+    ]
+    return Parcel([(n, row) for n, row in enumerate(rows, first) if not isinstance(row, Fault)], aside)
 
 
 def _call(builder: Any, batch: list[Conversation]) -> list[Made]:
-    """Call a builder; when a batch fails, find out which rows do."""
+    """Call a builder; when a batch fails, find out which rows do.
+
+    What is wrong with the pipeline or the machine (settings, a model that cannot be loaded, a missing package, a full
+    disk) is no row's fault and stops the run.
+    """
     try:
         return list(builder(batch))
-    except (VivavoceError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == 28:  # a full disk is nobody's row's fault
+    except (ConfigError, ModelError, MissingExtraError):
+        raise
+    except ROW_ERRORS as error:
+        if is_disk_full(error):
             raise
         if len(batch) == 1:
             return [Fault(type(error).__name__, str(error) or type(error).__name__)]
     return [result for row in batch for result in _call(builder, [row])]
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that there is no space left."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
+
+
 def put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, Any]:
     """A line of the quarantine file; recordings in memory are left out."""
-    kept = None if row is None else row.row()
-    for i, audio in enumerate((kept or {}).get("audios", ())):
-        if isinstance(audio, Mapping) and "bytes" in audio:
-            kept["audios"][i] = {"path": audio.get("path"), "num_bytes": len(audio["bytes"])}  # type: ignore[index]
+    kept = None if row is None else _without_bytes(row.row())
     return {
         "stage": stage,
         "kind": fault.kind,
@@ -180,6 +220,18 @@ def put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, A
         "filtered": fault.filtered,
         "row": kept,
     }
+
+
+def _without_bytes(value: Any) -> Any:
+    """JSON with the number of bytes in the place of bytes."""
+    if isinstance(value, Mapping):
+        sized = {"num_bytes": len(value["bytes"])} if isinstance(value.get("bytes"), bytes) else {}
+        return {k: _without_bytes(v) for k, v in value.items() if k != "bytes" or not sized} | sized
+    if isinstance(value, list | tuple):
+        return [_without_bytes(v) for v in value]
+    if isinstance(value, str) and value.startswith("data:"):
+        return f"{value[:40]}... ({len(value)} characters)" if len(value) > 200 else value
+    return value
 
 
 def _settings(table: Any, record: Any, where: str) -> Any:
@@ -194,12 +246,12 @@ def _settings(table: Any, record: Any, where: str) -> Any:
 def _override(record: Any, key: str, value: Any) -> None:
     """Set ``a.b.0.c`` in nested records."""
     *path, last = key.split(".")
-    for name in path:
-        inner = record[int(name)] if isinstance(record, list) else record.setdefault(name, {})
-        if not isinstance(inner, dict | list):
-            raise ConfigError(f"{key}: {name} is {inner!r} and has no keys.")
-        record = inner
     try:
+        for name in path:
+            inner = record[int(name)] if isinstance(record, list) else record.setdefault(name, {})
+            if not isinstance(inner, dict | list):
+                raise ConfigError(f"{key}: {name} is {inner!r} and has no keys.")
+            record = inner
         record[int(last) if isinstance(record, list) else last] = value
     except (ValueError, IndexError) as error:
-        raise ConfigError(f"{key}: there are {len(record)} stages, numbered from 0.") from error
+        raise ConfigError(f"{key}: there are {len(record)} of these, numbered from 0.") from error

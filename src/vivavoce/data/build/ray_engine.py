@@ -8,15 +8,13 @@ passes through the stages whole, so the result is that of the local engine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from vivavoce.base.errors import MissingExtraError
 from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.blocks import Block, Workspace
-from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.pipeline import Chain, Pipeline, put_aside
-from vivavoce.data.conversation import Conversation
+from vivavoce.data.build.contract import Context
+from vivavoce.data.build.pipeline import Chain, Pipeline, start
 
 RETRIES = 3
 
@@ -65,15 +63,7 @@ def run_ray(
     rows = rows.map(Write(workspace, context, pipeline.license), num_cpus=0.5)
     by_number = {block.number: block for block in blocks}
     for row in rows.iter_rows():
-        report(by_number[row["number"]], {k: row[k] for k in ("source", "rows", "aside")})
-
-
-@dataclass
-class Parcel:
-    """What travels from stage to stage."""
-
-    kept: list[Conversation]
-    aside: list[dict[str, Any]]
+        report(by_number[row["number"]], {k: row[k] for k in ("source", "passed", "rows", "aside")})
 
 
 class Read:
@@ -87,9 +77,7 @@ class Read:
         if self._source is None:
             self._source = self.pipeline.make_source(self.context)
         found = self._source.rows(item["start"], item["stop"])
-        aside = [put_aside("source", row, None) for row in found if isinstance(row, Fault)]
-        kept = [row for row in found if not isinstance(row, Fault)]
-        return {**item, "made": Parcel(kept, aside)}
+        return {**item, "made": start(found, item["start"])}
 
 
 class Stage:
@@ -99,11 +87,7 @@ class Stage:
         self.chain, self.number = Chain(pipeline, context), number
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        kept, aside = item["made"].kept, item["made"].aside
-        kept, faults = self.chain.run_stage(self.number, kept)
-        name = self.chain.pipeline.stages[self.number]["type"]
-        aside += [put_aside(name, fault, row) for row, fault in faults]
-        return {**item, "made": Parcel(kept, aside)}
+        return {**item, "made": self.chain.run_stage(self.number, item["made"])}
 
 
 class Write:
@@ -113,8 +97,7 @@ class Write:
         self.workspace, self.context, self.license = workspace, context, license
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        kept, aside = item["made"].kept, item["made"].aside
-        for row in kept:
+        for _, row in item["made"].kept:
             row.license = row.license or self.license
         block = Block(item["number"], item["start"], item["stop"])
-        return {"number": block.number, **self.workspace.write(block, kept, aside, self.context.root)}
+        return {"number": block.number, **self.workspace.write(block, item["made"], self.context.root)}

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import ConfigError, DataError
-from vivavoce.data.build.blocks import Block, Workspace, plan_blocks
+from vivavoce.base.records import write_record
+from vivavoce.data.build.blocks import Block, Workspace, changes, plan_blocks
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.local import run_local
 from vivavoce.data.build.pipeline import Pipeline
-from vivavoce.data.manifest import Manifest, read_manifest, write_set
+from vivavoce.data.manifest import MANIFEST, Manifest, read_manifest, write_set
 
 ENGINES = ("local", "ray")
 
@@ -59,26 +60,30 @@ def build(
         report: Told (source rows done, source rows in all, numbers of the block).
 
     Raises:
-        ConfigError: Unknown engine.
+        ConfigError: Unknown engine, a wrong number of workers, a source without rows, or settings that a builder
+            refuses.
         DataError: ``out`` holds another set, another run is writing there, or the disk is full.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine is {engine!r}, wanted one of {', '.join(map(repr, ENGINES))}.")
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers is {workers}, wanted 0 or more.")
     given = context or Context()
     context = Context(pipeline.seed, given.root, given.cache, given.device, given.services)
     source = pipeline.make_source(context)
     key = pipeline.key(source.fingerprint())
-    finished = read_manifest(out) if (out / "manifest.json").is_file() else None
-    if finished is not None:
-        if finished.key != key:
-            raise DataError(
-                f"{out} holds another set ({finished.name}, {finished.rows} rows); choose another folder."
-            )
-        return Outcome(out, finished, 0, finished.put_aside)
     total = min(len(source), pipeline.rows or len(source))
+    if not total:
+        raise ConfigError(f"the source has no rows: {dict(pipeline.source)}.")
+    finished = _finished(out, key, pipeline)
+    if finished is not None:
+        return Outcome(out, finished, 0, finished.put_aside)
     blocks = plan_blocks(total, pipeline.block_rows)
-    workspace = Workspace(out, key)
+    workspace = Workspace(out, key, write_record(pipeline))
     with workspace.open():
+        finished = _finished(out, key, pipeline)  # by a run that ended while we waited
+        if finished is not None:
+            return Outcome(out, finished, 0, finished.put_aside)
         rest = [block for block in blocks if not workspace.done(block)]
         done = total - sum(block.stop - block.start for block in rest)
         if report:
@@ -97,21 +102,44 @@ def build(
             run_ray(pipeline, context, workspace, rest, workers, tell)
         elif rest:
             run_local(pipeline, context, workspace, rest, _workers(workers, len(rest)), tell)
-        manifest = write_set(
-            out,
-            workspace.rows(blocks),
-            workspace.aside(blocks),
-            pipeline=pipeline,
-            key=key,
-            source_rows=total,
-        )
+        with workspace.watching_space():
+            manifest = _gather(pipeline, out, key, workspace, blocks)
         shutil.rmtree(workspace.folder)
     return Outcome(out, manifest, done - before, manifest.put_aside)
 
 
+def _finished(out: Path, key: str, pipeline: Pipeline) -> Manifest | None:
+    """The manifest of a set that is there already.
+
+    Raises:
+        DataError: It is another one.
+    """
+    if not (out / MANIFEST).is_file():
+        return None
+    found = read_manifest(out)
+    if found.key != key:
+        told = changes(found.pipeline, write_record(pipeline))
+        raise DataError(
+            f"{out} holds another set ({found.name}, {found.rows} rows; {told}); choose another folder."
+        )
+    return found
+
+
+def _gather(pipeline: Pipeline, out: Path, key: str, workspace: Workspace, blocks: list[Block]) -> Manifest:
+    """Write the set from its blocks, after what an interrupted run may have left of it is gone."""
+    for left in (*out.glob("data-*.parquet"), *out.glob(".*.part")):
+        left.unlink()
+    return write_set(
+        out,
+        workspace.rows(blocks),
+        workspace.aside(blocks),
+        pipeline=pipeline,
+        key=key,
+        source_rows=blocks[-1].stop,
+        passed=sum(workspace.counts(block)["passed"] for block in blocks),
+    )
+
+
 def _workers(wanted: int | None, num_blocks: int) -> int:
-    if wanted is not None and wanted < 0:
-        raise ConfigError(f"workers is {wanted}, wanted 0 or more.")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = cores if wanted is None else wanted
-    return min(workers, num_blocks)
+    return min(cores if wanted is None else wanted, num_blocks)

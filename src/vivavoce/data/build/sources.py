@@ -7,14 +7,19 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.audio.files import audio_info
+from vivavoce.base.errors import AudioError, ConfigError, DataError, MissingExtraError
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.rows import RowFile
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".webm")
+# what counts as a recording by its name; whether it is one is seen when its header is read
+AUDIO_SUFFIXES = frozenset(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .m4a .m4b .aac .webm .weba .aif .aiff .aifc .au .snd .caf .w64 .rf64 "
+    ".wma .amr .ape .wv .ac3 .mka .mkv .mp4 .mov .3gp .spx .sph".split()
+)
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,20 @@ class TextSource:
         line, name = self._lines[number % len(self._lines)], f"{number:07d}"
         if not self.config.file or not self.config.file.endswith((".jsonl", ".json")):
             return Conversation(name, [Message("user", [Text(line.strip())])])
+        where = f"line {number % len(self._lines) + 1} of {self.config.file}"
         try:
             record = json.loads(line)
             turns = [("user", record[self.config.user]), ("assistant", record.get(self.config.assistant))]
-        except (ValueError, KeyError, AttributeError) as error:
-            return Fault(
-                "unreadable", f"line {number + 1} of {self.config.file}: {type(error).__name__} {error}"
-            )
-        messages = [Message(role, [Text(str(text))]) for role, text in turns if text]
-        return Conversation(str(record.get("id", name)), messages, license=record.get("license"))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return Fault("unreadable", f"{where}: {type(error).__name__} {error}")
+        wrong = next((text for _, text in turns if text is not None and not isinstance(text, str)), None)
+        if wrong is not None or not turns[0][1]:
+            return Fault("unreadable", f"{where}: {str(wrong)[:60]!r} stands for text, wanted words")
+        if "id" in record:
+            turn = number // len(self._lines)
+            name = f"{record['id']}/{turn}" if turn else str(record["id"])
+        messages = [Message(role, [Text(text)]) for role, text in turns if text]
+        return Conversation(name, messages, license=record.get("license"))
 
     def fingerprint(self) -> str:
         return hashlib.sha256("\n".join(self._lines).encode()).hexdigest()
@@ -137,7 +147,11 @@ class RecordingsConfig:
 
 
 class RecordingsSource:
-    """Each recording becomes a user turn; a text file of the same name beside it is its transcript."""
+    """Each recording becomes a user turn; a text file of the same name beside it is its transcript.
+
+    What has the name of a recording and is none is put aside ("unreadable"), and what needs a program that is not
+    installed ("needs_program").
+    """
 
     config_class: ClassVar[type] = RecordingsConfig
     version: ClassVar[int] = 1
@@ -149,7 +163,9 @@ class RecordingsSource:
 
     @cached_property
     def _files(self) -> list[Path]:
-        return sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        return sorted(
+            p for p in self.folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.is_dir()
+        )
 
     def __len__(self) -> int:
         return len(self._files)
@@ -157,15 +173,33 @@ class RecordingsSource:
     def rows(self, start: int, stop: int) -> list[Conversation | Fault]:
         return [self._row(path) for path in self._files[start:stop]]
 
-    def _row(self, path: Path) -> Conversation:
-        text = path.with_suffix(".txt")
-        transcript = text.read_text(encoding="utf-8").strip() if text.is_file() else None
-        part = Audio(str(path), transcript=transcript)
-        name = path.relative_to(self.folder).as_posix()
-        made: Any = Conversation(name, [Message("user", [part])])
+    def _row(self, path: Path) -> Conversation | Fault:
+        name, text = path.relative_to(self.folder).as_posix(), path.with_suffix(".txt")
+        try:
+            name.encode()
+            audio_info(path)
+        except (AudioError, OSError, UnicodeEncodeError) as error:
+            return Fault("unreadable", f"{name!r}: {error}")
+        except MissingExtraError as error:
+            return Fault("needs_program", f"{name}: {error}")
+        try:
+            transcript = text.read_text(encoding="utf-8").strip() if text.is_file() else None
+        except (OSError, UnicodeDecodeError) as error:
+            return Fault("unreadable", f"the transcript of {name}: {error}")
+        part = Audio(str(path), transcript=transcript or None)
+        made = Conversation(name, [Message("user", [part])])
         made.license, made.source = self.config.license, self.config.source
         return made
 
     def fingerprint(self) -> str:
-        listing = [f"{p.relative_to(self.folder)} {p.stat().st_size}" for p in self._files]
-        return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+        listing = [
+            f"{p.relative_to(self.folder)} {_size(p)} {_size(p.with_suffix('.txt'))}" for p in self._files
+        ]
+        return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # a link to nowhere, or a file that may not be looked at; reading it will tell

@@ -124,11 +124,11 @@ def detect_format(path: Path | str) -> str:
     ranked = sorted((name for name in scores if scores[name] > 0), key=lambda n: -scores[n])
     if not ranked:
         raise ConfigError(
-            f"{path} looks like none of the known forms; say which with from_: {', '.join(FORMATS)}."
+            f"{path} looks like none of the known forms; say which with from_ (--from): {', '.join(FORMATS)}."
         )
     close = [name for name in ranked if scores[name] > scores[ranked[0]] - _LEAD]
     if len(close) > 1:
-        raise ConfigError(f"{path} may be {' or '.join(close)}; say which with from_.")
+        raise ConfigError(f"{path} may be {' or '.join(close)}; say which with from_ (--from).")
     return ranked[0]
 
 

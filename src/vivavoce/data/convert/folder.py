@@ -58,7 +58,7 @@ class FolderFormat(Format):
             yield Item(number, name, (path, name, listed.pop(name, None) or listed.pop(file.stem, None)))
             number += 1
         for name in listed:
-            if "/" in name or name.lower().endswith(AUDIO_SUFFIXES):
+            if "/" in name or Path(name).suffix.lower() in AUDIO_SUFFIXES:
                 yield BadItem(number, name, "missing audio", f"{name} is listed and not there")
                 number += 1
 

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vivavoce.base.errors import VivavoceError
@@ -130,7 +130,7 @@ def _folder(path: Path) -> Look:
 
 def has_audio(names: tuple[str, ...]) -> bool:
     """Whether recordings are among the names."""
-    return any(name.lower().endswith(AUDIO_SUFFIXES) for name in names)
+    return any(PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES for name in names)
 
 
 def _objects(items: Iterator[Any]) -> tuple[Mapping[str, Any], ...]:

@@ -50,7 +50,9 @@ class OpenAIFormat(Format):
         if seen.kind != "json" or not messages:
             return 0.0
         contents = [m.get("content") for m in messages]
-        kinds = {p.get("type") for c in contents if isinstance(c, list) for p in c if isinstance(p, Mapping)}
+        kinds = {
+            str(p.get("type")) for c in contents if isinstance(c, list) for p in c if isinstance(p, Mapping)
+        }
         if kinds & set(_AUDIO_PARTS) or any(isinstance(m.get("audio"), Mapping) for m in messages):
             return 0.95
         return 0.0 if kinds - {"text"} or seen.any_has("audios", "audio") else 0.3

@@ -56,7 +56,7 @@ class OwnFormat(Format):
             ours = "id" in seen.columns and all("more" in m for m in messages)
             return 0.95 if ours else 0.0
         parts = [p for c in contents if isinstance(c, list) for p in c if isinstance(p, Mapping)]
-        kinds = {p.get("type") for p in parts}
+        kinds = {str(p.get("type")) for p in parts}
         texts = [c for c in contents if isinstance(c, str)]
         if kinds - {"text", "audio"} or any(m.get("audio") for m in messages):
             return 0.0

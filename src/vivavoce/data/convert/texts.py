@@ -137,17 +137,6 @@ def question_text(parts: Sequence[Text | Audio], audio_first: bool) -> str:
     return typed(parts)
 
 
-def simple(message: Message) -> str:
-    """The text of a message that has no recordings.
-
-    Raises:
-        Unfit: It has some.
-    """
-    if message.audios:
-        raise Unfit("a recording in a turn that holds text only")
-    return message.text
-
-
 def typed(parts: Sequence[Text | Audio]) -> str:
     """The typed text of parts."""
     return "".join(p.text for p in parts if isinstance(p, Text))

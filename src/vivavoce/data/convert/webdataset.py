@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,17 +13,17 @@ from typing import Any, ClassVar
 from vivavoce.base.errors import DataError
 from vivavoce.data.build.sources import AUDIO_SUFFIXES
 from vivavoce.data.conversation import Audio, Conversation, read_conversation
-from vivavoce.data.convert.archives import ArchiveWriter, Damage, members
-from vivavoce.data.convert.contract import Format, Options, RowError, Unfit
+from vivavoce.data.convert.archives import ArchiveWriter, Damage, is_inside, members
+from vivavoce.data.convert.contract import Format, Options, RowError
 from vivavoce.data.convert.details import ALL
 from vivavoce.data.convert.json_rows import BadItem, Item
 from vivavoce.data.convert.look import has_audio, look
 from vivavoce.data.convert.outputs import Clips, Stage, safe_name
 from vivavoce.data.convert.own import with_ids
 from vivavoce.data.convert.texts import object_of, optional_text, rest
-from vivavoce.data.recordings import source_of
 
 _TEXTS = ("text", "transcript", "transcription", "caption", "sentence")
+_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
 _TAR = (".tar", ".tar.gz", ".tgz")
 
 
@@ -95,14 +96,12 @@ class WebDatasetFormat(Format):
     def entries(
         self, row: Conversation, number: int, clips: Clips, options: Options
     ) -> Iterable[tuple[str, dict[str, bytes]]]:
-        key = clips.unique(safe_name(row.id).replace(".", "_"), "")
-        parts = [part for part in row.audio_parts() if part.audio is not None]
-        if not any(row.audio_parts()) and not row.messages:
-            raise Unfit("an empty row")
-        yield (
-            key,
-            (_plain(parts[0], row, key, clips, self.name) if _is_plain(row, self) else _whole(row, clips)),
-        )
+        is_key = bool(_KEY.fullmatch(row.id)) and is_inside(row.id)
+        key = clips.unique(row.id if is_key else safe_name(row.id).replace(".", "_"), "")
+        if key == row.id and _is_plain(row, self):
+            yield key, _plain(next(row.audio_parts()), row, clips, self.name)
+        else:
+            yield key, _whole(row, clips)
 
     def save(self, entries: Iterator[Any], stage: Stage, options: Options) -> None:
         if stage.main.suffix == ".tar":
@@ -172,7 +171,6 @@ def _is_plain(row: Conversation, form: WebDatasetFormat) -> bool:
         len(parts) == 1
         and row.row().keys() <= {"id", "messages", "task", "meta", "audios"}
         and row.task in form.tasks
-        and row.id == safe_name(row.id).replace(".", "_")
         and not set(row.meta) - {form.name}
         and row.messages[0].row().keys() == {"role", "content"}
         and [(m.role, len(m.parts)) for m in row.messages] == [("user", 1)]
@@ -182,7 +180,7 @@ def _is_plain(row: Conversation, form: WebDatasetFormat) -> bool:
     )
 
 
-def _plain(part: Audio, row: Conversation, key: str, clips: Clips, form: str) -> dict[str, bytes]:
+def _plain(part: Audio, row: Conversation, clips: Clips, form: str) -> dict[str, bytes]:
     data, suffix = clips.data(part, row)
     files = {suffix[1:]: data}
     known = dict(row.meta.get(form, {}))
@@ -199,20 +197,16 @@ def _plain(part: Audio, row: Conversation, key: str, clips: Clips, form: str) ->
 def _whole(row: Conversation, clips: Clips) -> dict[str, bytes]:
     """All of a row: its recordings and its messages, which name them by suffix."""
     files: dict[str, bytes] = {}
-    written: dict[Any, str] = {}
+    names: dict[bytes, str] = {}
     made = replace(row, messages=[replace(m, parts=[replace(p) for p in m.parts]) for m in row.messages])
     for part in made.audio_parts():
         if part.tokens and part.tokens.get("path"):
             part.tokens = with_ids(part.tokens, clips.root)
-        if part.audio is None:
-            continue
-        data, suffix = clips.data(part, row, cut=False)
-        name = written.get(data) or f"{len(written)}{suffix}"
-        written[data] = files_name = name
-        files[files_name] = data
-        part.audio = name
+        if part.audio is not None:
+            data, suffix = clips.data(part, row, cut=False)
+            part.audio = names.setdefault(data, f"{len(names)}{suffix}")
+            files[part.audio] = data
     made.audios = []
-    assert all(source_of(part, made) is None or isinstance(part.audio, str) for part in made.audio_parts())
     return files | {"json": json.dumps(made.row(), ensure_ascii=False).encode()}
 
 

@@ -126,10 +126,12 @@ def without_bytes(row: Conversation) -> Conversation:
     def bare(audio: Any) -> Any:
         if isinstance(audio, Mapping) and audio.get("bytes") is not None:
             return {"path": audio.get("path")}
-        return None if isinstance(audio, str) and audio.startswith("data:") else audio
+        return {"path": None} if isinstance(audio, str) and audio.startswith("data:") else audio
 
-    def message(found: Any) -> Any:
-        parts = [replace(p, audio=bare(p.audio)) if isinstance(p, Audio) else p for p in found.parts]
-        return replace(found, parts=parts)
+    def part(found: Any) -> Any:
+        return replace(found, audio=bare(found.audio)) if isinstance(found, Audio) else found
 
-    return replace(row, audios=[bare(a) for a in row.audios], messages=[message(m) for m in row.messages])
+    made = replace(row, audios=[bare(audio) for audio in row.audios])
+    if any(not isinstance(p.audio, int | None) for p in row.audio_parts()):
+        made.messages = [replace(m, parts=[part(p) for p in m.parts]) for m in row.messages]
+    return made

@@ -44,6 +44,10 @@ class Index:
     where: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
         return int(self.shard_rows.sum())
 
     @cached_property

@@ -106,7 +106,7 @@ class ParquetRows:
 
     def _file(self, shard: int, path: Path) -> pyarrow.parquet.ParquetFile:
         if shard not in self._files:
-            self._files[shard] = import_pyarrow().parquet.ParquetFile(path)
+            self._files[shard] = import_pyarrow().parquet.ParquetFile(path, pre_buffer=False)
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(shard)
