@@ -45,6 +45,19 @@ def synthesize(
         AudioError: Nothing to say, an unknown voice, a setting out of range, or a synthesizer that failed.
         MissingExtraError: The synthesizer is not installed.
     """
+    synthesizer, name = find_synthesizer(text, voice, speed, pitch)
+    waveform, rate = synthesizer.speak(text, name, speed, pitch)
+    if waveform.size == 0:
+        raise AudioError(f"{voice.partition(':')[0]} gave no sound for {text!r} in voice {voice!r}.")
+    return waveform, rate
+
+
+def find_synthesizer(text: str, voice: str, speed: float, pitch: float) -> tuple[Synthesizer, str]:
+    """Check what ``synthesize`` is asked for; gives the synthesizer and its own name of the voice.
+
+    Raises:
+        AudioError, MissingExtraError: As ``synthesize``.
+    """
     if not any(c.isalnum() for c in text) or "\0" in text:
         raise AudioError(f"cannot speak {text!r}; wanted text with at least one letter or digit and no NUL.")
     for name, value in (("speed", speed), ("pitch", pitch)):
@@ -59,10 +72,7 @@ def synthesize(
         raise AudioError(
             f"unknown voice {voice!r}. {engine} has {len(known)}, among them {listed}; see list_voices()."
         )
-    waveform, rate = synthesizer.speak(text, name, speed, pitch)
-    if waveform.size == 0:
-        raise AudioError(f"{engine} gave no sound for {text!r} in voice {voice!r}.")
-    return waveform, rate
+    return synthesizer, name
 
 
 def list_voices(engine: str) -> list[str]:
@@ -85,7 +95,7 @@ def has_synthesizer(engine: str) -> bool:
     return True
 
 
-class _Synthesizer(ABC):
+class Synthesizer(ABC):
     """What each engine offers: names (variants begin with "+") and speech for a checked name."""
 
     @abstractmethod
@@ -95,7 +105,7 @@ class _Synthesizer(ABC):
     def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]: ...
 
 
-class _EspeakLibrary(_Synthesizer):
+class EspeakLibrary(Synthesizer):
     """espeak-ng from the ``espeakng-loader`` wheel, in a process of its own for each call."""
 
     def __init__(self, library: str, data: str) -> None:
@@ -105,16 +115,20 @@ class _EspeakLibrary(_Synthesizer):
         return frozenset(_espeak_files(self._data))
 
     def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:
+        output = run(self.command(name, speed, pitch), text)
+        samples = np.frombuffer(output, dtype="<i2", offset=4).astype(np.float32) / 32768.0
+        return samples, int.from_bytes(output[:4], "little")
+
+    def command(self, name: str, speed: float, pitch: float) -> list[str]:
+        """The process that speaks its standard input."""
         language, plus, variant = name.partition("+")
         voice = _espeak_files(self._data)[language] + plus + variant
         script = str(Path(__file__).with_name("espeak_process.py"))
         settings = [voice, str(round(ESPEAK_WORDS_PER_MINUTE * speed)), str(_espeak_pitch(pitch))]
-        output = _run([sys.executable, "-I", "-S", script, self._library, str(self._data), *settings], text)
-        samples = np.frombuffer(output, dtype="<i2", offset=4).astype(np.float32) / 32768.0
-        return samples, int.from_bytes(output[:4], "little")
+        return [sys.executable, "-I", "-S", script, self._library, str(self._data), *settings]
 
 
-class _EspeakProgram(_Synthesizer):
+class _EspeakProgram(Synthesizer):
     """espeak-ng as a program, one process a call."""
 
     def __init__(self, program: str) -> None:
@@ -128,11 +142,11 @@ class _EspeakProgram(_Synthesizer):
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
             options = ["-v", name, "-s", str(words), "-p", str(_espeak_pitch(pitch)), "-b", "1"]
-            _run([self._program, *options, "-w", str(target), "--stdin"], text)
+            run([self._program, *options, "-w", str(target), "--stdin"], text)
             return _read(target)
 
 
-class _FliteProgram(_Synthesizer):
+class FliteProgram(Synthesizer):
     """flite as a program, one process a call."""
 
     DIPHONE_HZ = 105.0  # mean fundamental that the diphone voices (kal, kal16) aim at
@@ -144,15 +158,19 @@ class _FliteProgram(_Synthesizer):
         return _flite_names(self._program)
 
     def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "speech.wav"
+            run([*self.command(name, speed, pitch), "-t", text, "-o", str(target)])
+            return _read(target)
+
+    def command(self, name: str, speed: float, pitch: float) -> list[str]:
+        """The program with its settings, but for the text and the file."""
         options = ["-voice", name, "--setf", f"duration_stretch={1 / speed:.4f}"]
         if pitch != 1.0:
             diphone = name.startswith("kal")
             tune = f"int_f0_target_mean={self.DIPHONE_HZ * pitch:.3f}" if diphone else f"f0_shift={pitch:.4f}"
             options += ["--setf", tune]
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "speech.wav"
-            _run([self._program, *options, "-t", text, "-o", str(target)])
-            return _read(target)
+        return [self._program, *options]
 
 
 def _split(voice: str) -> tuple[str, str]:
@@ -165,7 +183,7 @@ def _split(voice: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=4)
-def _synthesizer(engine: str) -> _Synthesizer:
+def _synthesizer(engine: str) -> Synthesizer:
     if engine == "espeak":
         try:
             import espeakng_loader
@@ -176,14 +194,14 @@ def _synthesizer(engine: str) -> _Synthesizer:
                     "espeak-ng is not installed; run: pip install 'vivavoce[tts]', or install its program."
                 ) from None
             return _EspeakProgram(program)
-        return _EspeakLibrary(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
+        return EspeakLibrary(espeakng_loader.get_library_path(), espeakng_loader.get_data_path())
     if engine == "flite":
         program = shutil.which("flite")
         if program is None:
             raise MissingExtraError(
                 "the flite program is not installed; on Debian run: apt-get install flite."
             )
-        return _FliteProgram(program)
+        return FliteProgram(program)
     raise AudioError(f"unknown synthesizer {engine!r}; wanted espeak or flite.")
 
 
@@ -225,7 +243,12 @@ def _flite_names(program: str) -> frozenset[str]:
     return frozenset(" ".join(_lines([program, "-lv"])).partition(":")[2].split())
 
 
-def _run(command: list[str], text: str = "") -> bytes:
+def run(command: list[str], text: str = "") -> bytes:
+    """Run a synthesizer's process and give its standard output.
+
+    Raises:
+        AudioError: It does not start, takes too long, or fails.
+    """
     try:
         done = subprocess.run(
             command, input=text.encode(), capture_output=True, timeout=TIMEOUT_S, check=False
@@ -243,7 +266,7 @@ def _run(command: list[str], text: str = "") -> bytes:
 
 
 def _lines(command: list[str]) -> list[str]:
-    return _run(command).decode(errors="replace").splitlines()
+    return run(command).decode(errors="replace").splitlines()
 
 
 def _read(path: Path) -> tuple[np.ndarray, int]:
