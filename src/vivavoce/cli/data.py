@@ -37,15 +37,21 @@ def build(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run a pipeline. Stop it as you like: the same command goes on where it was, with the same result."""
+    """Run a pipeline. Stop it as you like: the same command goes on where it was, with the same result.
+
+    Relative paths in the file start at its folder, those given here at the working directory.
+    """
     overrides = read_overrides(settings or [])
+    for key in ("source.file", "source.path", "source.folder"):
+        if isinstance(overrides.get(key), str):
+            overrides[key] = str(Path(overrides[key]).resolve())
     out = overrides.pop("out", None)
     if not out:
         raise ConfigError("out is missing; wanted out=DIR, the folder for shards and manifest.")
     from vivavoce.data.build.pipeline import load_pipeline
 
     pipeline = load_pipeline(Path(recipe), overrides)
-    _run(pipeline, Path(str(out)), engine, workers, device, json)
+    _run(pipeline, Path(str(out)), engine, workers, device, json, root=Path(recipe).resolve().parent)
 
 
 def run(
@@ -93,13 +99,21 @@ def source_record(source: str) -> dict[str, Any]:
     return {"type": "rows", "path": str(path.resolve())}
 
 
-def _run(pipeline: Any, out: Path, engine: str, workers: int | None, device: str, json: bool) -> None:
+def _run(
+    pipeline: Any,
+    out: Path,
+    engine: str,
+    workers: int | None,
+    device: str,
+    json: bool,
+    root: Path | None = None,
+) -> None:
     from vivavoce.data.build.contract import Context
     from vivavoce.data.build.run import build as build_set
     from vivavoce.inference.services import SERVICES
 
     cache = Path.home() / ".cache" / "vivavoce" / "data"
-    context = Context(root=Path.cwd(), cache=cache, device=device, services=SERVICES)
+    context = Context(root=root or Path.cwd(), cache=cache, device=device, services=SERVICES)
     with counting(f"making {out}", "rows") as advance:
         outcome = build_set(
             pipeline, out, context, engine, workers, lambda done, total, counts: advance(done, total)

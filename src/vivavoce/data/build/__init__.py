@@ -9,9 +9,13 @@ BUILDERS = Registry(
     "builder",
     {
         "continue": "vivavoce.data.build.continuations:Continue",
+        "converse": "vivavoce.data.build.converse:Converse",
         "instruct": "vivavoce.data.build.instruct:Instruct",
+        "judge": "vivavoce.data.build.judge:Judge",
+        "mine": "vivavoce.data.build.mine:Mine",
         "speak": "vivavoce.data.build.speak:Speak",
         "tokenize": "vivavoce.data.build.tokenize:Tokenize",
+        "trajectory": "vivavoce.data.build.trajectory:Trajectory",
         "translate": "vivavoce.data.build.translate:Translate",
     },
     group="vivavoce.builders",

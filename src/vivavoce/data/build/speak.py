@@ -14,11 +14,13 @@ from vivavoce.base.errors import AudioError, ConfigError, DataError, VocabularyE
 from vivavoce.data.build.contract import Context, Fault, Made, Needs
 from vivavoce.data.build.languages import foreign_letter
 from vivavoce.data.build.loudness import bring_to_level
+from vivavoce.data.build.moods import EMOTION, MOODS
 from vivavoce.data.build.reading_back import character_error_rate
 from vivavoce.data.build.voices import Setup, Voice, make_voices
 from vivavoce.data.conversation import Audio, Conversation, Message
 from vivavoce.data.recordings import encode_flac
 from vivavoce.tokens.phones import spoken_words
+from vivavoce.tokens.trajectory import read_emotion
 
 SPEAKERS = ("user", "assistant")
 SEEDS = 1 << 31  # what every engine takes as a seed
@@ -38,6 +40,8 @@ class SpeakConfig:
         speed, pitch: Factors are drawn from these ranges, within 0.5 and 2.
         sample_rate: Of the recordings, Hz; None keeps the voice's own.
         level_db: Of the speech without its pauses, dB below full scale; None keeps the voice's own.
+        moods: "given": a message with the key ``emotion`` is spoken as `moods.MOODS` says. "drawn": every turn gets a
+            mood by chance, so that its words tell nothing of it. The mood stands in ``labels["emotion"]``.
         language: Of the texts, if the voices do not tell.
         spoken_form: Give the voice English words for numbers and signs. The transcript stays as written; the words
             stand in ``labels["spoken"]``.
@@ -56,6 +60,7 @@ class SpeakConfig:
     pitch: tuple[float, ...] = (1.0, 1.0)
     sample_rate: int | None = 24_000
     level_db: float | None = -23.0
+    moods: str | None = None
     language: str | None = None
     spoken_form: bool = False
     max_characters: int = 1000
@@ -83,6 +88,10 @@ class SpeakConfig:
             faults.append(
                 "wanted max_characters of 1 or more, max_seconds above 0 and max_error_rate of 0 or more"
             )
+        if self.moods not in (None, "given", "drawn"):
+            faults.append(f"moods is {self.moods!r}, wanted 'given' or 'drawn'")
+        elif self.moods and not 0.75 <= min(*self.speed, *self.pitch) <= max(*self.speed, *self.pitch) <= 1.2:
+            faults.append("moods change speed and pitch; keep their own ranges within 0.75 and 1.2")
         if faults:
             raise ConfigError("; ".join(faults))
 
@@ -98,6 +107,7 @@ class _Turn:
     seed: int
     speed: float
     pitch: float
+    mood: str | None
 
 
 @dataclass(frozen=True)
@@ -184,6 +194,7 @@ class Speak:
 
     def _turn(self, row: Conversation, number: int, message: Message) -> _Turn | Fault:
         text, where = message.text.strip(), f"message {number}"
+        mood = self._mood(row, number, message)
         if not any(c.isalnum() for c in text) or "\0" in text:
             return Fault("empty", f"{where} has nothing to say: {text[:60]!r}")
         if len(text) > self.config.max_characters:
@@ -202,8 +213,17 @@ class Speak:
                 return Fault("unspeakable", f"{where}: {error}", filtered=True)
         rng = self.context.rng(row.id, message.role, "manner")
         speed, pitch = (round(rng.uniform(*limits), 3) for limits in (self.config.speed, self.config.pitch))
+        if mood is not None:
+            speed, pitch = (
+                round(factor, 3) for factor in (speed * MOODS[mood].speed, pitch * MOODS[mood].pitch)
+            )
         seed = self.context.number(row.id, number, "speech") % SEEDS
-        return _Turn(number, text, given, voice, seed, speed, pitch)
+        return _Turn(number, text, given, voice, seed, speed, pitch, mood)
+
+    def _mood(self, row: Conversation, number: int, message: Message) -> str | None:
+        if self.config.moods == "drawn":
+            return self.context.rng(row.id, number, "mood").choice(sorted(MOODS))
+        return read_emotion(str(message.more.get(EMOTION, ""))) if self.config.moods else None
 
     def _say_all(self, turns: Sequence[_Turn]) -> list[_Clip | Fault]:
         """Speak turns in order; a server is asked for several at a time."""
@@ -228,7 +248,8 @@ class Speak:
         if self.config.sample_rate is not None:
             waveform, rate = resample(waveform, rate, self.config.sample_rate), self.config.sample_rate
         if self.config.level_db is not None:
-            waveform = bring_to_level(waveform, rate, self.config.level_db)
+            louder = MOODS[turn.mood].level_db if turn.mood else 0.0
+            waveform = bring_to_level(waveform, rate, self.config.level_db + louder)
         fault = self._listen(turn, waveform, rate) if self.config.check else None
         return fault or _Clip(encode_flac(waveform, rate))
 
@@ -253,6 +274,8 @@ class Speak:
             labels: dict[str, Any] = {
                 k: v for k, v in (("speed", turn.speed), ("pitch", turn.pitch)) if v != 1.0
             }
+            if turn.mood is not None:
+                labels[EMOTION] = turn.mood
             if turn.given != turn.text:
                 labels["spoken"] = turn.given
             part = Audio(
@@ -261,6 +284,8 @@ class Speak:
             )  # fmt: skip
             made.audios.append({"bytes": clip.data})
             message = made.messages[turn.message]
+            if turn.mood is not None:
+                message.more.pop(EMOTION, None)
             message.parts = [*message.parts, part] if message.role in self.config.keep_text else [part]
         return made
 
