@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from vivavoce.base.errors import AudioError, DataError, VivavoceError
-from vivavoce.data.build.contract import Fault
-from vivavoce.data.build.pipeline import Chain, Parcel, is_disk_full, put_aside
+from vivavoce.base.errors import DataError, VivavoceError
+from vivavoce.data.build.pipeline import Chain, Parcel, changes
+from vivavoce.data.build.quarantine import is_disk_full
+from vivavoce.data.build.storing import store
 from vivavoce.data.conversation import Conversation
-from vivavoce.data.recordings import hoist
-from vivavoce.data.shards import read_shard, write_shard
+from vivavoce.data.shards import read_shard
 
-LARGEST_ROW = 2**31 - 2**20  # bytes of recordings; what an Arrow column of bytes can hold
 LEAST_FREE = 1 << 20
 
 
@@ -53,33 +52,49 @@ class Workspace:
 
     Args:
         out: Folder of the result.
-        key: Of pipeline and source; a result of another key needs another folder.
+        key: Names pipeline, source and size of blocks; a result of another key needs another folder.
         settings: What the key stands for, for messages.
     """
 
     def __init__(self, out: Path, key: str, settings: Mapping[str, Any] | None = None) -> None:
         self.out, self.key, self.settings = out, key, settings
-        self.folder = out / f".making-{key[:16]}"
+        self.folder = out.absolute() / f".making-{key}"  # for workers that run elsewhere
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Keep other runs out of the folder; if it ends without a finished block, nothing stays.
 
         Raises:
-            DataError: Another run is writing here, or the folder holds something else.
+            DataError: Another run is writing here, the folder holds something else, or it cannot be written to.
         """
         existed = self.out.exists()
-        lock = self._lock()
+        with self.watching_space():
+            lock = self._lock()
         try:
-            self._claim()
+            with self.watching_space():
+                self._claim()
             yield
         finally:
             if not self.folder.is_dir() or not any(self.folder.glob("*.json")):
-                shutil.rmtree(self.folder, ignore_errors=True)
-                (self.out / ".lock").unlink(missing_ok=True)
+                self.clear()
                 if not existed and not any(self.out.iterdir()):
                     self.out.rmdir()
             lock.close()
+
+    def tidy(self) -> None:
+        """Remove what a run left that was killed after its set was finished."""
+        if any(self.out.glob(".making-*")) or (self.out / ".lock").exists():
+            try:
+                lock = self._lock()
+            except (DataError, OSError):
+                return  # a run that is about to do it, or a folder for reading only
+            self.clear()
+            lock.close()
+
+    def clear(self) -> None:
+        """Remove the workspace and the lock file."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.out / ".lock").unlink(missing_ok=True)
 
     def _lock(self) -> TextIO:
         try:
@@ -91,7 +106,7 @@ class Workspace:
             lock = path.open("a")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 lock.close()
                 raise DataError(f"another run is writing {self.out}; wait for it, or stop it.") from error
             if _is_at(lock, path):
@@ -111,13 +126,15 @@ class Workspace:
                     f"one, choose another folder, or delete {other}."
                 )
             shutil.rmtree(other)
-        if self.folder.is_dir() or (self.out / "manifest.json").exists():
+        if (self.out / "manifest.json").exists() or (self.folder / "settings").is_file():
             return
         found = sorted(path.name for path in self.out.glob("data-*.parquet"))
         if found:
             raise DataError(f"{self.out} has {found[0]}, which no run here made; choose another folder.")
-        self.folder.mkdir()
-        (self.folder / "settings").write_text(json.dumps(self.settings, default=str), encoding="utf-8")
+        self.folder.mkdir(exist_ok=True)
+        part = self.folder / ".settings.part"
+        part.write_text(json.dumps(self.settings, default=str), encoding="utf-8")
+        part.replace(self.folder / "settings")
 
     def done(self, block: Block) -> bool:
         return (self.folder / f"{block.name}.json").is_file()
@@ -128,35 +145,33 @@ class Workspace:
         Raises:
             DataError: It cannot be written (a full disk); what was finished before stays.
         """
-        with self.watching_space():
-            made = chain.run(source.rows(block.start, block.stop), block.start)
-        return self.write(block, made, chain.context.root)
+        return self.write(block, self.run(block.start, block.stop, source, chain), chain.context.root)
 
-    def write(self, block: Block, made: Parcel, root: Path) -> dict[str, Any]:
-        """Write what was made of a block; rows whose recordings are not to be had are put aside.
+    def run(self, start: int, stop: int, source: Any, chain: Chain) -> Parcel:
+        """Run the chain over rows [start, stop) of the source.
 
         Raises:
-            DataError: No space is left.
+            DataError: The source cannot be read any more, or the disk is full.
         """
-        kept: list[Conversation] = []
-        passed: set[int] = set()
+        with self.watching_space("read the source of"):
+            return chain.run(source.rows(start, stop), start)
+
+    def write(self, block: Block, made: Parcel, root: Path) -> dict[str, Any]:
+        """Write what was made of a block; rows that cannot be stored are put aside.
+
+        Raises:
+            DataError: No space is left, or the folder cannot be written to.
+        """
         with self.watching_space():
-            for number, row in made.kept:
-                fault = _bring_in(row, root)
-                if fault:
-                    made.aside.append({"number": number, **put_aside("store", fault, row)})
-                    continue
-                kept.append(row)
-                passed.add(number)
+            kept = store(self.folder / f"{block.name}.parquet", made, root)
             aside = sorted(made.aside, key=lambda line: line["number"])
             self._refuse_full(Path(tempfile.gettempdir()), [a for a in aside if not a["filtered"]])
+            passed = {number for number, _ in kept}
             counts = {
                 "source": block.stop - block.start, "passed": len(passed), "rows": len(kept), "aside": len(aside),
             }  # fmt: skip
             told = passed | {line["number"] for line in aside}
             assert told == set(range(block.start, block.stop)), "every row has an outcome"
-            if kept:
-                write_shard(self.folder / f"{block.name}.parquet", kept)
             part = self.folder / f".{block.name}.{secrets.token_hex(4)}.part"
             with part.open("w", encoding="utf-8") as file:
                 json.dump({"counts": counts, "aside": aside}, file, ensure_ascii=False, default=str)
@@ -166,16 +181,17 @@ class Workspace:
         return counts
 
     @contextmanager
-    def watching_space(self) -> Iterator[None]:
-        """Turn the errors of a full disk into one that says what to do."""
+    def watching_space(self, doing: str = "write") -> Iterator[None]:
+        """Turn the errors of a full disk, and others of the machine's files, into one that says what to do."""
         try:
             yield
         except (OSError, VivavoceError) as error:
-            if not is_disk_full(error):
-                raise
-            raise DataError(
-                f"no space left for {self.out}; free some and run the same command again, finished blocks are kept."
-            ) from error
+            again = "run the same command again, finished blocks are kept."
+            if is_disk_full(error):
+                raise DataError(f"no space left for {self.out}; free some and {again}") from error
+            if isinstance(error, OSError):
+                raise DataError(f"cannot {doing} {self.out}: {error}; put that right and {again}") from error
+            raise
 
     def _refuse_full(self, folder: Path, faults: list[dict[str, Any]]) -> None:
         """Do not blame rows for a full folder of temporary files: synthesizers say nothing of it."""
@@ -205,44 +221,6 @@ class Workspace:
     def _read(self, block: Block) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder / f"{block.name}.json").read_text(encoding="utf-8"))
         return found
-
-
-def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
-    """In which settings two pipelines differ, in a few words."""
-    if not old or not new:
-        return "its settings are not known"
-    before, after = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new, default=str))))
-    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
-    told = [
-        f"{n} {before.get(n, 'absent')!r} there, {after.get(n, 'absent')!r} here"
-        for n in dict.fromkeys(names)
-    ]
-    return (
-        "; ".join(told[:3]) + ("; ..." if len(told) > 3 else "")
-        or "the source or a builder's version changed"
-    )
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping | list):
-        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
-
-
-def _bring_in(row: Conversation, root: Path) -> Fault | None:
-    """Put the row's recordings into it, or say why not."""
-    try:
-        hoist(row, root)
-    except AudioError as error:
-        if is_disk_full(error):
-            raise
-        return Fault("unreadable", str(error))
-    size = sum(len(a.get("bytes") or b"") for a in row.audios)
-    if size > LARGEST_ROW:
-        return Fault("too_big", f"its recordings have {size} bytes, at most {LARGEST_ROW} fit into a row")
-    return None
 
 
 def _is_at(file: TextIO, path: Path) -> bool:

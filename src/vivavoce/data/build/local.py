@@ -2,13 +2,15 @@
 
 Each worker holds the whole chain, so models are loaded once a worker. A worker that dies (memory, a crash in native
 code) takes its blocks with it; they are tried again alone, then row by row, and a row that kills its worker again and
-again is put aside. Workers compute with one thread each, so that their number does not change a sum's rounding.
+again is put aside. Workers compute with one thread each, so that their number does not change a sum's rounding, and all
+read the listing of the source that the first process made, so that files that come or go meanwhile shift no row.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,19 +18,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.data.build.blocks import Block, Workspace
-from vivavoce.data.build.contract import Context, Fault
+from vivavoce.data.build.contract import Context
 from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
+from vivavoce.data.build.quarantine import CRASHED, refuse_all_crashed
 
 _worker: dict[str, Any] = {}
 
 Progress = Callable[[Block, dict[str, Any]], None]
-_CRASHED = Fault("crashed", "the process that worked on this row died twice, perhaps for want of memory")
 
 
 def run_local(
     pipeline: Pipeline,
     context: Context,
+    source: Any,
     workspace: Workspace,
     blocks: list[Block],
     workers: int,
@@ -38,45 +42,52 @@ def run_local(
 
     Args:
         pipeline: What to do.
-        context: For its builders; picklable.
+        context: For its builders; picklable unless there are no workers.
+        source: The pipeline's; the same holds for it.
         workspace: Where blocks go.
         blocks: Those still to be made.
         workers: Processes; 0 makes them in this one.
         report: Told of every finished block.
+
+    Raises:
+        ConfigError: What workers need cannot be sent to them.
+        DataError: Workers die before they begin, or blocks cannot be written.
     """
     if workers == 0:
         import torch
 
         threads = torch.get_num_threads()
         try:
-            _begin(pipeline, context, workspace)
+            _begin(pipeline, context, source, workspace)
             for block in blocks:
                 report(block, _make(block))
         finally:
             torch.set_num_threads(threads)
             _worker.clear()
         return
+    try:
+        given = pickle.dumps((pipeline, context, source, workspace))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"the pipeline's context or source cannot be sent to worker processes ({error}); name functions and "
+            "classes of modules as services, or take workers=0."
+        ) from error
     rest = blocks
     while rest:
-        for block in _run_pool(pipeline, context, workspace, rest, workers, report):
-            if not _run_pool(pipeline, context, workspace, [block], 1, report):
+        for block in _run_pool(given, workspace, rest, workers, report):
+            if not _run_pool(given, workspace, [block], 1, report):
                 continue
-            report(block, _one_by_one(pipeline, context, workspace, block))
+            report(block, _one_by_one(given, workspace, block, context))
         rest = [block for block in rest if not workspace.done(block)]
 
 
 def _run_pool(
-    pipeline: Pipeline,
-    context: Context,
-    workspace: Workspace,
-    blocks: list[Block],
-    workers: int,
-    report: Progress,
+    given: bytes, workspace: Workspace, blocks: list[Block], workers: int, report: Progress
 ) -> list[Block]:
     """Make blocks in processes until all are made, or one process dies; returns those that were lost with it."""
     running: dict[Future[dict[str, Any]], Block] = {}
     rest: Iterator[Block] = iter(blocks)
-    with _Pool(workers, pipeline, context, workspace) as pool:
+    with _Pool(workers, given) as pool:
         try:
             while True:
                 for block in rest:
@@ -98,12 +109,19 @@ def _run_pool(
         return lost
 
 
-def _one_by_one(pipeline: Pipeline, context: Context, workspace: Workspace, block: Block) -> dict[str, Any]:
+def _one_by_one(given: bytes, workspace: Workspace, block: Block, context: Context) -> dict[str, Any]:
     """Make the rows of a block that kills its worker; one that kills a fresh process too is put aside."""
     made = Parcel([], [])
-    row, tries = block.start, 0
+    row, tries, crashed = block.start, 0, 0
     while row < block.stop:
-        with _Pool(1, pipeline, context, workspace) as pool:
+        with _Pool(1, given) as pool:
+            try:
+                pool.submit(_is_there).result()
+            except BrokenProcessPool as error:
+                raise DataError(
+                    "worker processes die before they begin, which is no row's fault; workers=0 works in this process "
+                    "and shows why. (A script that calls build needs `if __name__ == '__main__':` around it.)"
+                ) from error
             try:
                 while row < block.stop:
                     found = pool.submit(_make_row, row).result()
@@ -113,18 +131,19 @@ def _one_by_one(pipeline: Pipeline, context: Context, workspace: Workspace, bloc
             except BrokenProcessPool:
                 tries += 1
                 if tries == 2:
-                    made.aside += start([_CRASHED], row).aside
-                    row, tries = row + 1, 0
+                    made.aside += start([CRASHED], row).aside
+                    row, tries, crashed = row + 1, 0, crashed + 1
+                    refuse_all_crashed(crashed, block.stop - block.start)
     return workspace.write(block, made, context.root)
 
 
 class _Pool(ProcessPoolExecutor):
     """Workers that are gone when the run is: stopped by Ctrl-C, by an error, or killed with this process."""
 
-    def __init__(self, workers: int, pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+    def __init__(self, workers: int, given: bytes) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._others = set(multiprocessing.active_children())
-        super().__init__(workers, spawn, _begin_worker, (pipeline, context, workspace))
+        super().__init__(workers, spawn, _begin_worker, (given,))
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is not None:
@@ -133,11 +152,11 @@ class _Pool(ProcessPoolExecutor):
         self.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+def _begin_worker(given: bytes) -> None:
     """Set up a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _begin(pipeline, context, workspace)
+    _begin(*pickle.loads(given))
 
 
 def _leave_with_parent() -> None:
@@ -148,11 +167,15 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _begin(pipeline: Pipeline, context: Context, workspace: Workspace) -> None:
+def _begin(pipeline: Pipeline, context: Context, source: Any, workspace: Workspace) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _worker.update(source=pipeline.make_source(context), chain=Chain(pipeline, context), workspace=workspace)
+    _worker.update(source=source, chain=Chain(pipeline, context), workspace=workspace)
+
+
+def _is_there() -> None:
+    """What a worker does that only has to show that it has begun."""
 
 
 def _make(block: Block) -> dict[str, Any]:
@@ -161,5 +184,5 @@ def _make(block: Block) -> dict[str, Any]:
 
 
 def _make_row(row: int) -> Parcel:
-    made: Parcel = _worker["chain"].run(_worker["source"].rows(row, row + 1), row)
+    made: Parcel = _worker["workspace"].run(row, row + 1, _worker["source"], _worker["chain"])
     return made

@@ -13,24 +13,20 @@ license: cc0-1.0
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError, VivavoceError
+from vivavoce.base.errors import ConfigError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.build import BUILDERS, SOURCES
 from vivavoce.data.build.contract import Context, Fault, Made
+from vivavoce.data.build.quarantine import RUN_ERRORS, is_disk_full, put_aside
 from vivavoce.data.conversation import Conversation, hash_json
-
-# what a row of outside data can lead to in a builder; such a row is put aside
-ROW_ERRORS = (
-    VivavoceError, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Pipeline:
         """Names the result: the same for the same settings, builder versions and source, wherever it is made."""
         versions = [BUILDERS.get(stage["type"]).version for stage in self.stages]
         made = write_record(self)
-        for name in ("name", "description", "shard_rows"):
+        for name in ("name", "description", "shard_rows", "block_rows"):
             made.pop(name)
         return hash_json([made, versions, SOURCES.get(self.source["type"]).version, source_fingerprint])
 
@@ -112,6 +108,30 @@ def load_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pip
     for key, value in (overrides or {}).items():
         _override(record, key, value)
     return read_record(Pipeline, record, path.name)
+
+
+def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+    """In which settings two pipelines differ, in a few words."""
+    if not old or not new:
+        return "its settings are not known"
+    before, after = dict(_flat(old)), dict(_flat(json.loads(json.dumps(new, default=str))))
+    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    told = [
+        f"{n} {before.get(n, 'absent')!r} there, {after.get(n, 'absent')!r} here"
+        for n in dict.fromkeys(names)
+    ]
+    return (
+        "; ".join(told[:3]) + ("; ..." if len(told) > 3 else "")
+        or "the source or a builder's version changed"
+    )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping | list):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
 
 
 class Chain:
@@ -190,48 +210,12 @@ def _call(builder: Any, batch: list[Conversation]) -> list[Made]:
     """
     try:
         return list(builder(batch))
-    except (ConfigError, ModelError, MissingExtraError):
-        raise
-    except ROW_ERRORS as error:
-        if is_disk_full(error):
+    except Exception as error:
+        if isinstance(error, RUN_ERRORS) or is_disk_full(error):
             raise
         if len(batch) == 1:
             return [Fault(type(error).__name__, str(error) or type(error).__name__)]
     return [result for row in batch for result in _call(builder, [row])]
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that there is no space left."""
-    seen = 0
-    while error is not None and seen < 10:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
-
-
-def put_aside(stage: str, fault: Fault, row: Conversation | None) -> dict[str, Any]:
-    """A line of the quarantine file; recordings in memory are left out."""
-    kept = None if row is None else _without_bytes(row.row())
-    return {
-        "stage": stage,
-        "kind": fault.kind,
-        "reason": fault.reason,
-        "filtered": fault.filtered,
-        "row": kept,
-    }
-
-
-def _without_bytes(value: Any) -> Any:
-    """JSON with the number of bytes in the place of bytes."""
-    if isinstance(value, Mapping):
-        sized = {"num_bytes": len(value["bytes"])} if isinstance(value.get("bytes"), bytes) else {}
-        return {k: _without_bytes(v) for k, v in value.items() if k != "bytes" or not sized} | sized
-    if isinstance(value, list | tuple):
-        return [_without_bytes(v) for v in value]
-    if isinstance(value, str) and value.startswith("data:"):
-        return f"{value[:40]}... ({len(value)} characters)" if len(value) > 200 else value
-    return value
 
 
 def _settings(table: Any, record: Any, where: str) -> Any:

@@ -1,27 +1,32 @@
 """The Ray engine: the same blocks, each stage in its own pool, on one machine or a cluster.
 
 Builders that load a model run in actors that keep it, others in tasks; Ray Data holds back stages that run ahead of the
-next, and starts work again that was lost with a machine. ``out`` must be a folder that all machines see. Every block
-passes through the stages whole, so the result is that of the local engine.
+next, and starts work again that was lost with a process or a machine. ``out`` must be a folder that all machines see.
+Every block passes through the stages whole, so the result is that of the local engine; as there, a row that kills the
+process that works on it is put aside.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from vivavoce.base.errors import MissingExtraError
+from vivavoce.base.errors import MissingExtraError, VivavoceError
 from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.blocks import Block, Workspace
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.pipeline import Chain, Pipeline, start
+from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
+from vivavoce.data.build.quarantine import CRASHED, refuse_all_crashed
 
-RETRIES = 3
+ALWAYS = -1  # of restarts: a row that kills its process twice is put aside, so there is an end
 
 
 def run_ray(
     pipeline: Pipeline,
     context: Context,
+    source: Any,
     workspace: Workspace,
     blocks: list[Block],
     workers: int | None,
@@ -31,6 +36,7 @@ def run_ray(
 
     Raises:
         MissingExtraError: Ray is not installed.
+        VivavoceError: What a stage or the disk refused, as in the local engine.
     """
     try:
         import ray
@@ -38,56 +44,128 @@ def run_ray(
         raise MissingExtraError("the engine 'ray' needs Ray: pip install 'vivavoce[ray]'.") from error
     if not blocks:
         return
-    if not ray.is_initialized():
+    ours = not ray.is_initialized()
+    if ours:
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    for left in workspace.folder.glob(".trying-*"):  # by a run that was killed: that was no row's doing
+        left.unlink()
+    try:
+        by_number = {block.number: block for block in blocks}
+        for row in _plan(pipeline, context, source, workspace, blocks, workers).iter_rows():
+            report(by_number[row["number"]], {k: row[k] for k in ("source", "passed", "rows", "aside")})
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _plan(
+    pipeline: Pipeline,
+    context: Context,
+    source: Any,
+    workspace: Workspace,
+    blocks: list[Block],
+    workers: int | None,
+) -> Any:
+    """The dataset of numbers of blocks, which makes the blocks as it is read."""
+    import ray
+
     ray.data.DataContext.get_current().enable_progress_bars = False
     items = [{"number": b.number, "start": b.start, "stop": b.stop} for b in blocks]
     rows: Any = ray.data.from_items(items, override_num_blocks=len(items))
-    rows = rows.map(Read(pipeline, context), num_cpus=1)
+    rows = rows.map(Read(source), num_cpus=1)
     for number, record in enumerate(pipeline.stages):
         needs = BUILDERS.get(record["type"]).needs
         gpus = needs.gpus if context.device == "cuda" else 0.0
+        given = (pipeline, context, number, workspace.folder)
         if needs.model:
             most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // max(1, int(needs.cpus)))
             rows = rows.map(
                 Stage,
-                fn_constructor_args=(pipeline, context, number),
+                fn_constructor_args=given,
                 compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
                 num_cpus=needs.cpus,
                 num_gpus=gpus or None,
-                max_restarts=RETRIES,
-                max_task_retries=RETRIES,
+                max_restarts=ALWAYS,
+                max_task_retries=ALWAYS,
             )
         else:
-            rows = rows.map(Stage(pipeline, context, number), num_cpus=needs.cpus, max_retries=RETRIES)
-    rows = rows.map(Write(workspace, context, pipeline.license), num_cpus=0.5)
-    by_number = {block.number: block for block in blocks}
-    for row in rows.iter_rows():
-        report(by_number[row["number"]], {k: row[k] for k in ("source", "passed", "rows", "aside")})
+            rows = rows.map(Stage(*given), num_cpus=needs.cpus, max_retries=ALWAYS)
+    return rows.map(Write(workspace, context, pipeline.license), num_cpus=0.5)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of ours that Ray wrapped, or the error itself."""
+    found: BaseException | None = error
+    while found is not None:
+        cause = getattr(found, "cause", None)
+        if type(found).__module__.startswith("vivavoce.") and isinstance(found, VivavoceError):
+            return found
+        found = cause if isinstance(cause, BaseException) else found.__cause__
+    return error
 
 
 class Read:
     """Reads the rows of a block from the source."""
 
-    def __init__(self, pipeline: Pipeline, context: Context) -> None:
-        self.pipeline, self.context = pipeline, context
-        self._source: Any = None
+    def __init__(self, source: Any) -> None:
+        self.source = source
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        if self._source is None:
-            self._source = self.pipeline.make_source(self.context)
-        found = self._source.rows(item["start"], item["stop"])
-        return {**item, "made": start(found, item["start"])}
+        return {**item, "made": start(self.source.rows(item["start"], item["stop"]), item["start"])}
 
 
 class Stage:
-    """Runs one stage over a block."""
+    """Runs one stage over a block; if that killed a process before, row by row.
 
-    def __init__(self, pipeline: Pipeline, context: Context, number: int) -> None:
-        self.chain, self.number = Chain(pipeline, context), number
+    Args:
+        pipeline: The whole.
+        context: For its builders.
+        number: Of the stage.
+        notes: Folder in which a block under work has a note, which stays if the process dies.
+    """
+
+    def __init__(self, pipeline: Pipeline, context: Context, number: int, notes: Path) -> None:
+        self.chain, self.number, self.notes = Chain(pipeline, context), number, notes
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "made": self.chain.run_stage(self.number, item["made"])}
+        import torch
+
+        torch.set_num_threads(1)
+        note = self.notes / f".trying-{item['number']}-{self.number}"
+        if note.exists():
+            made = self._one_by_one(note, item["made"])
+        else:
+            _write_note(note, {}, "all")
+            made = self.chain.run_stage(self.number, item["made"])
+        note.unlink(missing_ok=True)
+        return {**item, "made": made}
+
+    def _one_by_one(self, note: Path, given: Parcel) -> Parcel:
+        """Run the stage over what was made of each source row, and put aside those that killed two processes."""
+        found = json.loads(note.read_text())
+        deaths: dict[str, int] = found["deaths"]
+        deaths[found["now"]] = deaths.get(found["now"], 0) + 1
+        made = Parcel([], list(given.aside))
+        rows = sorted({number for number, _ in given.kept})
+        crashed = [row for row in rows if deaths.get(str(row), 0) >= 2]
+        refuse_all_crashed(len(crashed), len(rows))
+        for row in rows:
+            if row in crashed:
+                made.aside += start([CRASHED], row).aside
+                continue
+            _write_note(note, deaths, str(row))
+            found = self.chain.run_stage(self.number, Parcel([k for k in given.kept if k[0] == row], []))
+            made.kept += found.kept
+            made.aside += found.aside
+        return made
+
+
+def _write_note(note: Path, deaths: dict[str, int], now: str) -> None:
+    part = note.with_name(f"{note.name}.part")
+    part.write_text(json.dumps({"deaths": deaths, "now": now}))
+    part.replace(note)
 
 
 class Write:

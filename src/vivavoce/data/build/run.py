@@ -7,9 +7,8 @@ often the run was interrupted.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from vivavoce.data.build.contract import Context
 from vivavoce.data.build.local import run_local
 from vivavoce.data.build.pipeline import Pipeline
 from vivavoce.data.manifest import MANIFEST, Manifest, read_manifest, write_set
+from vivavoce.data.shards import import_pyarrow
 
 ENGINES = ("local", "ray")
 
@@ -60,26 +60,29 @@ def build(
         report: Told (source rows done, source rows in all, numbers of the block).
 
     Raises:
-        ConfigError: Unknown engine, a wrong number of workers, a source without rows, or settings that a builder
-            refuses.
+        ConfigError: Unknown engine, a wrong number of workers, a source without rows, settings that a builder
+            refuses, or a context that cannot be sent to workers.
+        MissingExtraError: A package is not installed.
         DataError: ``out`` holds another set, another run is writing there, or the disk is full.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine is {engine!r}, wanted one of {', '.join(map(repr, ENGINES))}.")
     if workers is not None and workers < 0:
         raise ConfigError(f"workers is {workers}, wanted 0 or more.")
-    given = context or Context()
-    context = Context(pipeline.seed, given.root, given.cache, given.device, given.services)
+    import_pyarrow()  # before any work, if it is not there
+    context = replace(context or Context(), seed=pipeline.seed)
+    context = replace(context, root=context.root.absolute())  # for workers that run elsewhere
     source = pipeline.make_source(context)
     key = pipeline.key(source.fingerprint())
     total = min(len(source), pipeline.rows or len(source))
     if not total:
         raise ConfigError(f"the source has no rows: {dict(pipeline.source)}.")
+    blocks = plan_blocks(total, pipeline.block_rows)
+    workspace = Workspace(out, f"{key[:16]}-{pipeline.block_rows}", write_record(pipeline))
     finished = _finished(out, key, pipeline)
     if finished is not None:
+        workspace.tidy()
         return Outcome(out, finished, 0, finished.put_aside)
-    blocks = plan_blocks(total, pipeline.block_rows)
-    workspace = Workspace(out, key, write_record(pipeline))
     with workspace.open():
         finished = _finished(out, key, pipeline)  # by a run that ended while we waited
         if finished is not None:
@@ -99,12 +102,12 @@ def build(
         if engine == "ray":
             from vivavoce.data.build.ray_engine import run_ray
 
-            run_ray(pipeline, context, workspace, rest, workers, tell)
+            run_ray(pipeline, context, source, workspace, rest, workers, tell)
         elif rest:
-            run_local(pipeline, context, workspace, rest, _workers(workers, len(rest)), tell)
+            run_local(pipeline, context, source, workspace, rest, _workers(workers, len(rest)), tell)
         with workspace.watching_space():
             manifest = _gather(pipeline, out, key, workspace, blocks)
-        shutil.rmtree(workspace.folder)
+        workspace.clear()
     return Outcome(out, manifest, done - before, manifest.put_aside)
 
 

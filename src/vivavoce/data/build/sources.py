@@ -56,15 +56,16 @@ class TextSource:
         self.config, self.context = config, context
 
     @cached_property
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[tuple[int, str]]:
+        """Lines with something in them and their numbers in the file; only line feeds end a line, as in JSONL."""
         if not self.config.file:
-            return list(self.config.texts)
+            return list(enumerate(self.config.texts, 1))
         path = self.context.root / self.config.file
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
-        return [line for line in lines if line.strip()]
+        return [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
 
     def __len__(self) -> int:
         return len(self._lines) * self.config.repeat
@@ -73,14 +74,14 @@ class TextSource:
         return [self._row(i) for i in range(start, stop)]
 
     def _row(self, number: int) -> Conversation | Fault:
-        line, name = self._lines[number % len(self._lines)], f"{number:07d}"
+        (place, line), name = self._lines[number % len(self._lines)], f"{number:07d}"
         if not self.config.file or not self.config.file.endswith((".jsonl", ".json")):
             return Conversation(name, [Message("user", [Text(line.strip())])])
-        where = f"line {number % len(self._lines) + 1} of {self.config.file}"
+        where = f"line {place} of {self.config.file}"
         try:
             record = json.loads(line)
             turns = [("user", record[self.config.user]), ("assistant", record.get(self.config.assistant))]
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             return Fault("unreadable", f"{where}: {type(error).__name__} {error}")
         wrong = next((text for _, text in turns if text is not None and not isinstance(text, str)), None)
         if wrong is not None or not turns[0][1]:
@@ -92,7 +93,7 @@ class TextSource:
         return Conversation(name, messages, license=record.get("license"))
 
     def fingerprint(self) -> str:
-        return hashlib.sha256("\n".join(self._lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(line for _, line in self._lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class RowsSource:
         for number in range(start, stop):
             try:
                 found.append(self._file[number])
-            except DataError as error:
-                found.append(Fault("unreadable", str(error)))
+            except (DataError, RecursionError) as error:
+                found.append(Fault("unreadable", f"row {number}: {error}"))
         return found
 
     def fingerprint(self) -> str:
@@ -193,13 +194,15 @@ class RecordingsSource:
 
     def fingerprint(self) -> str:
         listing = [
-            f"{p.relative_to(self.folder)} {_size(p)} {_size(p.with_suffix('.txt'))}" for p in self._files
+            f"{p.relative_to(self.folder)} {_stamp(p)} {_stamp(p.with_suffix('.txt'))}" for p in self._files
         ]
         return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()
 
 
-def _size(path: Path) -> int:
+def _stamp(path: Path) -> str:
+    """What changes when a file does: its size and when it was written."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError:
-        return -1  # a link to nowhere, or a file that may not be looked at; reading it will tell
+        return ""  # absent, a link to nowhere, or a file that may not be looked at; reading it will tell
+    return f"{found.st_size} {found.st_mtime_ns}"
