@@ -7,24 +7,38 @@ once as it is (PyTorch's threads on both cores) and once in one process per core
 so that every layer's output has unit variance), same files (1 to 10 s at 24 kHz, FLAC). Starting, and first calls, are
 not counted; all take turns, and the best turn counts. All give the same codes, which is checked.
 
-    python benchmarks/tokenizing.py [--json] [--clips 64] [--repeats 3] [--codec FOLDER]
+    python benchmarks/tokenize.py [--json] [--clips 64] [--repeats 3] [--codec FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import os
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+import sys
 
-import numpy as np
+if __name__ == "tokenize":
+    # A program in this folder wants the standard library's `tokenize` (inspect, linecache) and finds this file, since
+    # its own folder comes first: give it the one it wants. `import tokenize` then means that everywhere.
+    import os
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_loader
 
-from vivavoce.data.conversation import Audio, Conversation, Message
+    path = os.path.join(os.path.dirname(os.__file__), "tokenize.py")  # noqa: PTH118, PTH120  (pathlib may ask too)
+    loader = SourceFileLoader("tokenize", path)
+    sys.modules["tokenize"] = module_from_spec(spec_from_loader("tokenize", loader))
+    loader.exec_module(sys.modules["tokenize"])
+else:
+    import argparse
+    import json
+    import multiprocessing
+    import os
+    import tempfile
+    import time
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    import numpy as np
+
+    from vivavoce.data.conversation import Audio, Conversation, Message
 
 CORES = 2
 BLOCK = 32
@@ -164,7 +178,7 @@ class Workers:
         return [codes for found, _ in done for codes in found], wall, sum(cpu for _, cpu in done)
 
     def close(self) -> None:
-        self.pool.terminate()
+        self.pool.close()
         self.pool.join()
 
 
