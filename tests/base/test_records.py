@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.base.records import read_record, write_record
+from vivavoce.base.records import read_record, set_dotted, write_record
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,40 @@ def test_faults_are_named(record, part):
     with pytest.raises(ConfigError) as caught:
         read_record(Sample, record, "s")
     assert part in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    rows: tuple[Inner, ...] = ()
+    maybe: Inner | None = None
+
+
+def test_records_inside_records():
+    outer = Outer(Inner(2), (Inner(3), Inner()), Inner(4))
+    assert read_record(Outer, write_record(outer), "o") == outer
+    assert read_record(Outer, {"maybe": None}, "o") == Outer()
+    with pytest.raises(ConfigError) as caught:
+        read_record(
+            Outer, {"inner": {"widht": 1}, "rows": [{}, {"width": "x"}], "maybe": {"width": None}}, "o"
+        )
+    for part in (
+        "o.inner.widht is unknown, did you mean 'width'?",
+        "o.rows.1.width is 'x'",
+        "o.maybe.width is None",
+    ):
+        assert part in str(caught.value)
+
+
+def test_values_are_set_by_dotted_keys():
+    record = {"a": {"b": [{"c": 1}]}}
+    for key, value in (("a.b.0.c", 2), ("x.y", 3), ("z", 4)):
+        set_dotted(record, key, value)
+    assert record == {"a": {"b": [{"c": 2}]}, "x": {"y": 3}, "z": 4}
+    for key, part in (
+        ("z.y", "z is 4 and has no keys"),
+        ("a.b.1", "there are 1 of these"),
+        ("a.b.c", "there are 1"),
+    ):
+        with pytest.raises(ConfigError, match=part):
+            set_dotted(record, key, 0)

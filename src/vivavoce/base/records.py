@@ -15,7 +15,7 @@ Record = TypeVar("Record")
 
 
 def read_record(cls: type[Record], record: Mapping[str, Any] | Record, where: str) -> Record:
-    """Make a dataclass from a JSON object.
+    """Make a dataclass, and those inside it, from a JSON object.
 
     Lists become tuples where the field says so, and whole floats become ints (JSON has one number type). The
     dataclass may check ranges in ``__post_init__`` by raising ConfigError; that is reported like other
@@ -45,7 +45,11 @@ def read_record(cls: type[Record], record: Mapping[str, Any] | Record, where: st
             hint = f", did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
             faults.append(f"{where}.{key} is unknown{hint}")
             continue
-        fitted, fault = _fit(value, hints[key])
+        try:
+            fitted, fault = _fit(value, hints[key], f"{where}.{key}")
+        except ConfigError as error:
+            faults.append(str(error).rstrip("."))
+            continue
         if fault:
             faults.append(f"{where}.{key} is {value!r}, wanted {fault}")
         values[key] = fitted
@@ -61,6 +65,24 @@ def read_record(cls: type[Record], record: Mapping[str, Any] | Record, where: st
         raise ConfigError(f"{where}: {error}") from error
 
 
+def set_dotted(record: Any, key: str, value: Any) -> None:
+    """Set ``a.b.0.c`` in nested objects and lists; missing objects are made.
+
+    Raises:
+        ConfigError: A name on the way is no object, or a list has no such place.
+    """
+    *path, last = key.split(".")
+    try:
+        for name in path:
+            inner = record[int(name)] if isinstance(record, list) else record.setdefault(name, {})
+            if not isinstance(inner, dict | list):
+                raise ConfigError(f"{key}: {name} is {inner!r} and has no keys.")
+            record = inner
+        record[int(last) if isinstance(record, list) else last] = value
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"{key}: there are {len(record)} of these, numbered from 0.") from error
+
+
 def write_record(value: Any) -> Any:
     """Turn a dataclass (with nested ones) into JSON objects, lists and scalars."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -72,8 +94,12 @@ def write_record(value: Any) -> Any:
     return value
 
 
-def _fit(value: Any, hint: Any) -> tuple[Any, str]:
-    """Fit one value to a type hint; returns (value, "" or what was wanted)."""
+def _fit(value: Any, hint: Any, where: str) -> tuple[Any, str]:
+    """Fit one value to a type hint; returns (value, "" or what was wanted).
+
+    Raises:
+        ConfigError: The value is the object of an inner dataclass, and has faults.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value, ""
@@ -82,7 +108,7 @@ def _fit(value: Any, hint: Any) -> tuple[Any, str]:
     if origin in (Union, types.UnionType):
         wanted = []
         for option in arguments:
-            fitted, fault = _fit(value, option)
+            fitted, fault = _fit(value, option, where)
             if not fault:
                 return fitted, ""
             wanted.append(fault)
@@ -91,9 +117,11 @@ def _fit(value: Any, hint: Any) -> tuple[Any, str]:
         if not isinstance(value, list | tuple):
             return value, "a list"
         inner = arguments[0] if arguments else Any
-        items = [_fit(v, inner) for v in value]
+        items = [_fit(v, inner, f"{where}.{i}") for i, v in enumerate(value)]
         fault = next((f for _, f in items if f), "")
         return origin(v for v, _ in items), f"a list of {fault}" if fault else ""
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return read_record(hint, value, where), ""  # type: ignore[type-var]
     if origin is not None or hint in (dict, Mapping):
         return value, "" if isinstance(value, Mapping) else "an object"
     if hint is type(None):
