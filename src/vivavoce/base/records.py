@@ -121,7 +121,7 @@ def _fit(value: Any, hint: Any, where: str) -> tuple[Any, str]:
         fault = next((f for _, f in items if f), "")
         return origin(v for v, _ in items), f"a list of {fault}" if fault else ""
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return read_record(hint, value, where), ""  # type: ignore[type-var]
+        return read_record(typing.cast(type, hint), value, where), ""
     if origin is not None or hint in (dict, Mapping):
         return value, "" if isinstance(value, Mapping) else "an object"
     if hint is type(None):

@@ -97,7 +97,7 @@ def load_speech_lm(
     """
     place = find_model(str(name))
     kind = model_kind(place)
-    arguments = _weight_arguments(quantize, device, dtype)
+    arguments = weight_arguments(quantize, device, dtype)
     from vivavoce.codecs.folders import quiet_transformers
 
     with quiet_transformers(), readable(place):
@@ -218,8 +218,8 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _weight_arguments(quantize: str | None, device: str | None, dtype: Any) -> dict[str, Any]:
-    """Arguments of ``from_pretrained``."""
+def weight_arguments(quantize: str | None, device: str | None, dtype: Any) -> dict[str, Any]:
+    """Arguments of ``from_pretrained``; see ``load_speech_lm``."""
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

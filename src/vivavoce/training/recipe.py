@@ -1,0 +1,54 @@
+"""Training recipes: YAML of values, read into a `TrainConfig` with overrides from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vivavoce.base.errors import ConfigError
+from vivavoce.base.records import read_record, set_dotted
+from vivavoce.training.config import DataSettings, SetSettings, TrainConfig
+
+
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read a recipe.
+
+    Relative paths of sets and pipelines in the file start at its folder, unless nothing is there; overrides are taken
+    as they stand.
+
+    Args:
+        path: YAML file.
+        overrides: Dotted key -> value ("optimizer.lr").
+
+    Raises:
+        ConfigError: The file cannot be read, or all faults of its values at once: unknown keys with the nearest name,
+            values of a wrong type or out of range.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path} holds no settings; wanted at least model and data.")
+    for key, value in (overrides or {}).items():
+        set_dotted(record, key, value)
+    config = read_record(TrainConfig, record, path.name)
+    return replace(config, data=_placed(config.data, path.resolve().parent))
+
+
+def _placed(data: DataSettings, folder: Path) -> DataSettings:
+    """The same data with paths that hold from anywhere."""
+
+    def place(one: SetSettings) -> SetSettings:
+        found: dict[str, Any] = {}
+        for name in ("path", "pipeline"):
+            given = getattr(one, name)
+            if isinstance(given, str) and not Path(given).is_absolute() and (folder / given).exists():
+                found[name] = str(folder / given)
+        return replace(one, **found)
+
+    return replace(data, sets=tuple(map(place, data.sets)), held_out=tuple(map(place, data.held_out)))
