@@ -7,7 +7,7 @@ L positions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from vivavoce.audio.files import read_audio
+from vivavoce.audio.resample import Method, resample
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.codecs.contract import Codec, Codes
 from vivavoce.data.check.codes import read_ids
 from vivavoce.data.conversation import Audio, Conversation, Text
 from vivavoce.data.recordings import read_bytes, source_of
+from vivavoce.models.clips import ClipInputs
 from vivavoce.models.config import EmbeddingsIn, TokensIn, TokensOut
 from vivavoce.models.conversation import (
     places_audio,
@@ -34,6 +36,7 @@ from vivavoce.training.distillation_rows import distillation_row
 
 OBJECTIVES = ("sft", "distill", "next_token")
 ASSISTANT = "assistant"
+Waveforms = Sequence[tuple[np.ndarray, int] | None]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Rendering:
         clips: All audio parts of the row, in order.
         asked_ids: What the model would be asked at inference to get the last answer; None if there is none.
         teacher_ids, teacher_weights: What the teacher reads, for "distill".
+        heard: What the encoder reads of the clips that become embeddings; None without any.
     """
 
     objective: str
@@ -82,6 +86,7 @@ class Rendering:
     asked_ids: list[int] | None = None
     teacher_ids: list[int] | None = None
     teacher_weights: list[float] = field(default_factory=list)
+    heard: ClipInputs | None = None
 
     def learned(self, side: str = "student") -> list[int]:
         """Ids that are learned, of "student" or "teacher"."""
@@ -98,6 +103,7 @@ def render_row(
     *,
     root: Path | None = None,
     encode: bool = False,
+    waveforms: Waveforms = (),
 ) -> Rendering:
     """Render a row for a model.
 
@@ -108,16 +114,20 @@ def render_row(
             "next_token" learns everything but embeddings.
         root: Where relative paths of recordings start.
         encode: Run the codec for clips whose tokens the row does not hold; otherwise only their number is told.
+        waveforms: Of each audio part, float32 [S] and rate in Hz, where they are decoded already; None for parts that
+            are to be read.
 
     Raises:
         ConfigError, AudioError, ModelError, VocabularyError, LayoutError: Why the model cannot read the row.
     """
     if objective not in OBJECTIVES:
         raise ConfigError(f"objective is {objective!r}, wanted one of {', '.join(map(repr, OBJECTIVES))}.")
-    maker = _Maker(conversation, processor, root, encode)
+    maker = _Maker(conversation, processor, root, encode, waveforms)
     if isinstance(processor.mouth, TokensOut) and processor.mouth.prompt == "orpheus":
         return maker.read_aloud(objective)
-    return maker.distil() if objective == "distill" else maker.chat(objective)
+    made = maker.distil() if objective == "distill" else maker.chat(objective)
+    made.heard = maker.heard
+    return made
 
 
 class _Maker:
@@ -126,14 +136,26 @@ class _Maker:
     Attributes:
         clips: What becomes of each audio part.
         entries: For each clip that has a place: ids, or a number of positions.
+        heard: What the encoder reads of clips that become embeddings; all at once, as at inference.
     """
 
-    def __init__(self, conversation: Conversation, processor: Any, root: Path | None, encode: bool) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        processor: Any,
+        root: Path | None,
+        encode: bool,
+        waveforms: Waveforms = (),
+    ) -> None:
         self.row, self.processor, self.root, self.encode = conversation, processor, root, encode
         self.ears, self.mouth = processor.ears, processor.mouth
         self.clips: list[Clip] = []
         self.entries: list[Any] = []
+        self.heard: ClipInputs | None = None
+        self._given = waveforms
+        self._waves: list[np.ndarray] = []
         self.messages = [self._message(i) for i in range(len(conversation.messages))]
+        self._hear()
 
     # the forms
 
@@ -322,10 +344,21 @@ class _Maker:
             return self._tokens(part, vocabulary, self.ears, Clip(index, message, role, "tokens"))
         if not isinstance(self.ears, EmbeddingsIn):
             raise ModelError(f"this model does not hear, and message {message} has a clip; give it text.")
-        wave = self._waveform(part, self.processor.sample_rate, "soxr")
-        [count] = self.processor.clip_reader.read([wave]).positions
+        wave = self._waveform(index, part, self.processor.sample_rate, "soxr")
+        self._waves.append(wave)
         seconds = wave.size / self.processor.sample_rate
-        return Clip(index, message, role, "embeddings", count, seconds), count
+        return Clip(index, message, role, "embeddings", seconds=seconds), None  # _hear counts its positions
+
+    def _hear(self) -> None:
+        """Make inputs of the encoder, and count the positions of every clip."""
+        if not self._waves:
+            return
+        self.heard = self.processor.clip_reader.read(self._waves)
+        counts = iter(self.heard.positions)
+        for at, clip in enumerate(self._used()):
+            if clip.how == "embeddings":
+                self.entries[at] = count = next(counts)
+                self.clips[clip.index] = replace(clip, positions=count)
 
     def _tokens(
         self, part: Audio, vocabulary: AudioVocabulary, side: Any, clip: Clip
@@ -339,7 +372,7 @@ class _Maker:
             inner = read_ids(tokens, self.root or Path())
             samples = int(tokens.get("num_samples") or len(inner) // period * frame)
         else:
-            wave = self._waveform(part, rate, "sinc")
+            wave = self._waveform(clip.index, part, rate, "sinc")
             samples = wave.size
             if self.encode:
                 inner = vocabulary.flattening.flatten(_encode(self.processor, side, wave))
@@ -350,7 +383,10 @@ class _Maker:
         made = Clip(clip.index, clip.message, clip.role, "tokens", len(ids), samples / rate, known)
         return made, ids
 
-    def _waveform(self, part: Audio, rate: int, resampler: Any) -> np.ndarray:
+    def _waveform(self, index: int, part: Audio, rate: int, resampler: Method) -> np.ndarray:
+        given = self._given[index] if self._given else None
+        if given is not None:
+            return resample(given[0], given[1], rate, resampler)
         data = read_bytes(source_of(part, self.row), self.root)
         return read_audio(BytesIO(data), rate, part.start_s, part.end_s, resampler=resampler)[0]
 
