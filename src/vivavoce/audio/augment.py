@@ -124,11 +124,23 @@ def ambient_noise(samples: int, sample_rate: int, rng: np.random.Generator) -> W
     return chords(samples, sample_rate, rng)
 
 
-def room_response(sample_rate: int, decay_s: float, rng: np.random.Generator) -> Waveform:
-    """A synthetic room: the direct sound, then noise that decays 60 dB in ``decay_s`` seconds."""
+def room_response(
+    sample_rate: int, decay_s: float, rng: np.random.Generator, direct_db: float | None = None
+) -> Waveform:
+    """A synthetic room: the direct sound, then noise that decays 60 dB in ``decay_s`` seconds.
+
+    Args:
+        sample_rate: Hz.
+        decay_s: Reverberation time.
+        rng: Generator.
+        direct_db: Energy of the direct sound over that of the tail; None draws it, 4.4 to 20 dB.
+    """
     size = max(2, int(sample_rate * decay_s))
     tail = rng.standard_normal(size) * 10 ** (-3 * np.arange(size) / size)
-    tail *= rng.uniform(0.1, 0.6) / np.sqrt(np.sum(tail**2))
+    if direct_db is None:
+        tail *= rng.uniform(0.1, 0.6) / np.sqrt(np.sum(tail**2))
+    else:
+        tail *= 10 ** (-direct_db / 20) / np.sqrt(np.sum(tail[1:] ** 2))
     tail[0] = 1.0
     return tail.astype(np.float32)
 

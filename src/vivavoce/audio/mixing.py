@@ -1,0 +1,55 @@
+"""Add sounds to one another at a wanted ratio of their levels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vivavoce.audio.augment import Waveform, colored_noise, rms
+
+LOWEST_NOISE_HZ = 20.0
+
+
+def steady_noise(samples: int, sample_rate: int, exponent: float, rng: np.random.Generator) -> Waveform:
+    """Noise with power 1 / f**exponent from 20 Hz up, RMS 1; without an offset, unlike ``colored_noise``."""
+    noise = colored_noise(samples, exponent, rng)
+    lowest = int(np.ceil(LOWEST_NOISE_HZ * samples / sample_rate))
+    if samples * LOWEST_NOISE_HZ < sample_rate:  # shorter than one period: nothing is left below
+        return noise
+    spectrum = np.fft.rfft(noise)
+    spectrum[:lowest] = 0
+    noise = np.fft.irfft(spectrum, samples).astype(np.float32)
+    return noise / rms(noise)
+
+
+def scale_noise(noise: Waveform, level: float, snr_db: float) -> Waveform:
+    """Bring noise to ``snr_db`` below a signal.
+
+    Args:
+        noise: float32 [S].
+        level: RMS of the signal.
+        snr_db: Signal over noise, dB.
+
+    Returns:
+        float32 [S], to be added to the signal.
+    """
+    return (noise * (level * 10 ** (-snr_db / 20) / rms(noise))).astype(np.float32)
+
+
+def lay(clip: Waveform, samples: int, rng: np.random.Generator) -> tuple[Waveform, slice]:
+    """Lay a clip at a random place of a longer silence, or take a random part of it.
+
+    Args:
+        clip: float32 [C], C >= 1.
+        samples: Wanted length.
+        rng: Generator.
+
+    Returns:
+        float32 [samples], and where the clip sounds.
+    """
+    spare = samples - len(clip)
+    at = int(rng.integers(0, abs(spare) + 1))
+    if spare < 0:
+        return clip[at : at + samples], slice(0, samples)
+    out = np.zeros(samples, np.float32)
+    out[at : at + len(clip)] = clip
+    return out, slice(at, at + len(clip))
