@@ -12,6 +12,7 @@ BUILDERS = Registry(
         "continue": "vivavoce.data.build.continuations:Continue",
         "converse": "vivavoce.data.build.converse:Converse",
         "instruct": "vivavoce.data.build.instruct:Instruct",
+        "interleave": "vivavoce.data.build.interleave:Interleave",
         "judge": "vivavoce.data.build.judge:Judge",
         "mine": "vivavoce.data.build.mine:Mine",
         "speak": "vivavoce.data.build.speak:Speak",

@@ -45,6 +45,8 @@ class MelCTCEncoder(nn.Module):
     attention.
     """
 
+    FRAME_S = 0.04  # of log-mel at 100 Hz
+
     def __init__(self, config: MelCTCConfig) -> None:
         super().__init__()
         self.config, d = config, config.hidden_size
