@@ -11,6 +11,7 @@ BUILDERS = Registry(
         "augment": "vivavoce.data.build.augment:Augment",
         "continue": "vivavoce.data.build.continuations:Continue",
         "converse": "vivavoce.data.build.converse:Converse",
+        "describe": "vivavoce.data.build.describe:Describe",
         "instruct": "vivavoce.data.build.instruct:Instruct",
         "interleave": "vivavoce.data.build.interleave:Interleave",
         "judge": "vivavoce.data.build.judge:Judge",
