@@ -9,6 +9,7 @@ VivavoceError
 ├── VocabularyError    a tokenizer lacks, or has wrongly, the audio tokens
 ├── ModelError         a model folder is missing parts or does not fit its use
 │   └── CheckpointError    tensors missing, unexpected or of the wrong shape
+├── TrainingError      a training run cannot go on
 ├── SessionError       a call came in the wrong order or after the end
 └── MissingExtraError  an optional package or program is not installed
 """
@@ -59,6 +60,10 @@ class ModelError(VivavoceError):
 
 class CheckpointError(ModelError):
     """Tensors are missing, unexpected or of the wrong shape."""
+
+
+class TrainingError(VivavoceError):
+    """A training run cannot go on: its loss is not finite, or a process of it was lost."""
 
 
 class SessionError(VivavoceError):
