@@ -96,7 +96,7 @@ def whole_turns(
         pause_s: Instead of the rules'.
     """
     pause_s = rules.pause_s if pause_s is None else pause_s
-    turns = _joined(sorted(found), pause_s)
+    turns = _joined(_without_asides(sorted(found), rules.backchannel_s), pause_s)
     kept = [
         turn for i, turn in enumerate(turns) if not _is_backchannel(turns, i, rules.backchannel_s, pause_s)
     ]
@@ -186,16 +186,23 @@ def _joined(turns: Sequence[SpeakerTurn], pause_s: float) -> list[SpeakerTurn]:
     return made
 
 
+def _without_asides(turns: Sequence[SpeakerTurn], longest_s: float) -> list[SpeakerTurn]:
+    """Drop short turns that lie wholly within another's, before they are joined to what is none of theirs."""
+    last: dict[str, float] = {}  # until when each speaker spoke
+    kept = []
+    for turn in turns:
+        within = any(end_s >= turn.end_s for name, end_s in last.items() if name != turn.speaker)
+        if within and _length(turn) <= longest_s:
+            continue
+        last[turn.speaker] = max(turn.end_s, last.get(turn.speaker, turn.end_s))
+        kept.append(turn)
+    return kept
+
+
 def _is_backchannel(turns: Sequence[SpeakerTurn], number: int, longest_s: float, pause_s: float) -> bool:
-    turn = turns[number]
-    if number == 0 or _length(turn) > longest_s or turns[number - 1].speaker == turn.speaker:
+    """Whether a short turn stands between two of another speaker, who did not really stop."""
+    if not 0 < number < len(turns) - 1 or _length(turns[number]) > longest_s:
         return False
-    before = turns[number - 1]
-    if before.end_s >= turn.end_s:
-        return True
-    after = turns[number + 1] if number + 1 < len(turns) else None
-    return (
-        after is not None
-        and after.speaker == before.speaker
-        and after.start_s - before.end_s <= pause_s + TOUCH_S
-    )
+    before, turn, after = turns[number - 1 : number + 2]
+    goes_on = after.speaker == before.speaker != turn.speaker
+    return goes_on and after.start_s - before.end_s <= pause_s + TOUCH_S
