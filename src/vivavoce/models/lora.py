@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,20 @@ def set_lora_scale(model: SpeechLM, part: str, alpha: float) -> None:
     """
     for _, layer in _adapted(model, part):
         layer.scaling[ADAPTER] = alpha / layer.r[ADAPTER]
+
+
+@contextmanager
+def adapters_off(module: nn.Module) -> Iterator[None]:
+    """Let a module, a part or a layer, compute as if it had no adapters; nothing else about them changes."""
+    layers: list[Any] = [layer for _, layer in _layers(module)]
+    before = [layer._disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            layer._disable_adapters = True
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer._disable_adapters = was
 
 
 def lora_parameters(model: SpeechLM, part: str) -> list[nn.Parameter]:

@@ -159,18 +159,23 @@ def distillation_terms(
             f"the student's vocabulary has {student.shape[-1]} entries, the teacher's {teacher.shape[-1]}; wanted "
             "the same text model on both sides."
         )
-    divergence = F.kl_div(
-        F.log_softmax(student / temperature, dim=-1),
-        F.log_softmax(teacher / temperature, dim=-1),
-        reduction="none",
-        log_target=True,
-    ).sum(dim=-1)
+    divergence = divergences(student, teacher, temperature)
     ends = last_prediction_mask(labels)[mask]
     cross_entropy = None
     if with_cross_entropy:
         targets = labels[:, 1:][mask[:, :-1]]
         cross_entropy = F.cross_entropy(student, targets, reduction="sum") / positions
     return DistillationTerms(divergence.sum() / positions, divergence[ends].sum() / sequences, cross_entropy)
+
+
+def divergences(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
+    """KL(teacher || student) at each position, nats, [N]; logits float [N, V], divided by ``temperature``."""
+    return F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=-1),
+        F.log_softmax(teacher_logits / temperature, dim=-1),
+        reduction="none",
+        log_target=True,
+    ).sum(dim=-1)
 
 
 def _check_pairs(mask: Tensor, teacher_mask: Tensor) -> None:
