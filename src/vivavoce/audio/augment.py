@@ -51,10 +51,11 @@ def rms(waveform: Waveform) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))
 
 
-def colored_noise(samples: int, exponent: float, rng: np.random.Generator) -> Waveform:
-    """Noise with power 1 / f**exponent (0 white, 1 pink, 2 brown), RMS 1."""
+def colored_noise(samples: int, exponent: float, rng: np.random.Generator, empty_bins: int = 0) -> Waveform:
+    """Noise with power 1 / f**exponent (0 white, 1 pink, 2 brown), RMS 1; nothing in the first ``empty_bins``."""
     spectrum = rng.standard_normal(samples // 2 + 1) + 1j * rng.standard_normal(samples // 2 + 1)
     spectrum *= np.maximum(np.arange(samples // 2 + 1), 1.0) ** (-exponent / 2)
+    spectrum[:empty_bins] = 0
     noise = np.fft.irfft(spectrum, samples).astype(np.float32)
     return noise / rms(noise)
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from vivavoce.audio.augment import Waveform, colored_noise, rms
+from vivavoce.audio.room import fast_size
 
 LOWEST_NOISE_HZ = 20.0
 
 
 def steady_noise(samples: int, sample_rate: int, exponent: float, rng: np.random.Generator) -> Waveform:
     """Noise with power 1 / f**exponent from 20 Hz up, RMS 1; without an offset, unlike ``colored_noise``."""
-    noise = colored_noise(samples, exponent, rng)
-    lowest = int(np.ceil(LOWEST_NOISE_HZ * samples / sample_rate))
-    if samples * LOWEST_NOISE_HZ < sample_rate:  # shorter than one period: nothing is left below
-        return noise
-    spectrum = np.fft.rfft(noise)
-    spectrum[:lowest] = 0
-    noise = np.fft.irfft(spectrum, samples).astype(np.float32)
-    return noise / rms(noise)
+    if samples * LOWEST_NOISE_HZ < sample_rate:  # shorter than one period
+        return colored_noise(samples, exponent, rng)
+    size = fast_size(samples)
+    noise = colored_noise(size, exponent, rng, int(np.ceil(LOWEST_NOISE_HZ * size / sample_rate)))[:samples]
+    return (noise / rms(noise)).astype(np.float32)
 
 
 def scale_noise(noise: Waveform, level: float, snr_db: float) -> Waveform:
