@@ -61,6 +61,20 @@ def test_clips_are_counted_rightly_without_their_codec(make: Any) -> None:
     assert counted.asked_ids == counted.input_ids[: len(counted.asked_ids or ())]
 
 
+@pytest.mark.parametrize("make", HEARING.values(), ids=HEARING)
+def test_spans_name_the_part_of_the_row(make: Any) -> None:
+    """Also behind a spoken answer that the model has no place for."""
+    first, second = row(heard(1.0), answer=spoken_answer()).messages, row(heard(0.5)).messages
+    conversation = row()
+    conversation.messages = [*first, *second]
+    found = render_row(conversation, make())
+    used = [clip for clip in found.clips if clip.how != "unused"]
+    assert [(s.index, s.length, s.message) for s in found.spans] == [
+        (c.index, c.positions, c.message) for c in used
+    ]
+    assert found.spans[-1].index == 2
+
+
 def test_a_spoken_answer_is_learned_by_its_own_weight() -> None:
     processor = tiny.tokens_to_tokens().processor
     found = render_row(row(answer=spoken_answer(), loss={"audio": 0.25}), processor, encode=True)

@@ -126,6 +126,8 @@ def render_row(
     if isinstance(processor.mouth, TokensOut) and processor.mouth.prompt == "orpheus":
         return maker.read_aloud(objective)
     made = maker.distil() if objective == "distill" else maker.chat(objective)
+    # a template counts the clips it is given, and those without a place are not
+    made.spans = [replace(s, index=c.index) for s, c in zip(made.spans, maker.used(), strict=True)]
     made.heard = maker.heard
     return made
 
@@ -262,7 +264,7 @@ class _Maker:
     def _placed(self, plain: Sequence[Mapping[str, Any]], prompt: bool) -> tuple[list[int], list[AudioSpan]]:
         """Ids by a template that writes one placeholder per clip, each replaced by what the clip becomes."""
         placeholder = self.processor.audio_token_id
-        clips = [clip for clip in self._used() if clip.message < len(plain)]
+        clips = [clip for clip in self.used() if clip.message < len(plain)]
         ids: list[int] = []
         spans: list[AudioSpan] = []
         for token in render_with_placeholders(
@@ -288,7 +290,7 @@ class _Maker:
                 return self._placed(plain[:last], True)[0]
             # the model writes the transcript of the last turn itself
             return self._placed(self._plain(self.messages[:last], forget=last - 1), True)[0]
-        count = sum(1 for c in self._used() if c.message < last)
+        count = sum(1 for c in self.used() if c.message < last)
         return self._render(
             plain[:last], self.entries[:count], loss_on="nothing", add_generation_prompt=True
         ).input_ids
@@ -313,7 +315,8 @@ class _Maker:
 
     # the clips
 
-    def _used(self) -> list[Clip]:
+    def used(self) -> list[Clip]:
+        """Clips that have a place, in order."""
         return [clip for clip in self.clips if clip.how != "unused"]
 
     def _message(self, number: int) -> dict[str, Any]:
@@ -355,7 +358,7 @@ class _Maker:
             return
         self.heard = self.processor.clip_reader.read(self._waves)
         counts = iter(self.heard.positions)
-        for at, clip in enumerate(self._used()):
+        for at, clip in enumerate(self.used()):
             if clip.how == "embeddings":
                 self.entries[at] = count = next(counts)
                 self.clips[clip.index] = replace(clip, positions=count)
