@@ -146,13 +146,13 @@ def guess(transcript: str, language: str | None, start_s: float, end_s: float) -
     ranges = [(a, b) for a, b in pieces(transcript) if sum(said[a:b])]
     if not ranges:
         return []
-    ends = np.cumsum([sum(said[a:b]) + sum(quiet[a:b]) for a, b in ranges])
-    starts = [0.0, *ends[:-1]]
-    per_second = (ends[-1] - sum(quiet[slice(*ranges[-1])])) / (end_s - start_s)
-    return [
-        Timed(a, b, start_s + float(at) / per_second, start_s + float(at + sum(said[a:b])) / per_second)
-        for (a, b), at in zip(ranges, starts, strict=True)
-    ]
+    lengths = [(sum(said[a:b]), sum(quiet[a:b])) for a, b in ranges]
+    sound_s = (end_s - start_s) / (sum(map(sum, lengths)) - lengths[-1][1])
+    made, at = [], start_s
+    for (a, b), (length, pause) in zip(ranges, lengths, strict=True):
+        made.append(Timed(a, b, at, at + length * sound_s))
+        at += (length + pause) * sound_s
+    return made
 
 
 def _lengths(transcript: str, language: str | None) -> tuple[list[float], list[float]]:
@@ -168,14 +168,14 @@ def _lengths(transcript: str, language: str | None) -> tuple[list[float], list[f
             said[item.start] += len(phones) + LAST * is_last
             quiet[item.end - 1] += BREAKS.get(item.mark, 0.0)
         return said, quiet
-    spoken = 0
+    spoken = -1
     for i, character in enumerate(transcript):
         if character.isalnum():
             said[i], spoken = 1.0, i
-        elif character in BREAKS and not transcript[i + 1 : i + 2].isalnum():
+        elif spoken >= 0 and character in BREAKS and not transcript[i + 1 : i + 2].isalnum():
             said[spoken] = 1.0 + LAST
             quiet[i] = BREAKS[character]
-    if said:
+    if spoken >= 0:
         said[spoken] = 1.0 + LAST
     return said, quiet
 
