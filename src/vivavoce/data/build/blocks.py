@@ -116,7 +116,7 @@ class Workspace:
     def _claim(self) -> None:
         """Make the workspace, unless the folder belongs to something else."""
         for other in self.out.glob(".making-*"):
-            if other == self.folder:
+            if other.name == self.folder.name:
                 continue
             if any(other.glob("block-*.json")):
                 known = other / "settings"

@@ -1,26 +1,30 @@
 """The Ray engine: the same blocks, each stage in its own pool, on one machine or a cluster.
 
 Builders that load a model run in actors that keep it, others in tasks; Ray Data holds back stages that run ahead of the
-next, and starts work again that was lost with a process or a machine. ``out`` must be a folder that all machines see.
-Every block passes through the stages whole, so the result is that of the local engine; as there, a row that kills the
-process that works on it is put aside.
+next, and starts work again that was lost with a process or a machine, however often. ``out`` must be a folder that all
+machines see. Every block passes through the stages whole, so the result is that of the local engine; as there, a row
+that kills the process that works on it is put aside.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import math
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vivavoce.base.errors import MissingExtraError, VivavoceError
+from vivavoce.base.errors import ConfigError, MissingExtraError, VivavoceError
 from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.blocks import Block, Workspace
-from vivavoce.data.build.contract import Context
+from vivavoce.data.build.contract import Context, Needs
 from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
 from vivavoce.data.build.quarantine import CRASHED, refuse_all_crashed
 
-ALWAYS = -1  # of restarts: a row that kills its process twice is put aside, so there is an end
+BESIDE = 0.1  # of a core, for reading and for writing
 
 
 def run_ray(
@@ -38,6 +42,7 @@ def run_ray(
         MissingExtraError: Ray is not installed.
         VivavoceError: What a stage or the disk refused, as in the local engine.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own log files still have everything
     try:
         import ray
     except ImportError as error:
@@ -52,9 +57,10 @@ def run_ray(
     try:
         by_number = {block.number: block for block in blocks}
         for row in _plan(pipeline, context, source, workspace, blocks, workers).iter_rows():
-            report(by_number[row["number"]], {k: row[k] for k in ("source", "passed", "rows", "aside")})
-    except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+            told = pickle.loads(row["told"])
+            if isinstance(told, VivavoceError):
+                raise told
+            report(by_number[row["number"]], told)
     finally:
         if ours:
             ray.shutdown()
@@ -72,38 +78,64 @@ def _plan(
     import ray
 
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    stages = [BUILDERS.get(record["type"]).needs for record in pipeline.stages]
+    shares = share_out(stages, context.device, ray.cluster_resources())
     items = [{"number": b.number, "start": b.start, "stop": b.stop} for b in blocks]
     rows: Any = ray.data.from_items(items, override_num_blocks=len(items))
-    rows = rows.map(Read(source), num_cpus=1)
-    for number, record in enumerate(pipeline.stages):
-        needs = BUILDERS.get(record["type"]).needs
-        gpus = needs.gpus if context.device == "cuda" else 0.0
+    rows = rows.map(Read(source), num_cpus=BESIDE)
+    for number, (needs, (cpus, gpus)) in enumerate(zip(stages, shares, strict=True)):
         given = (pipeline, context, number, workspace.folder)
         if needs.model:
-            most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // max(1, int(needs.cpus)))
+            most = workers or max(1, int(ray.cluster_resources()["CPU"] / max(needs.cpus, 1.0)))
+            pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
             rows = rows.map(
-                Stage,
-                fn_constructor_args=given,
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-                num_cpus=needs.cpus,
-                num_gpus=gpus or None,
-                max_restarts=ALWAYS,
-                max_task_retries=ALWAYS,
+                Stage, fn_constructor_args=given, compute=pool, num_cpus=cpus, num_gpus=gpus or None
             )
         else:
-            rows = rows.map(Stage(*given), num_cpus=needs.cpus, max_retries=ALWAYS)
-    return rows.map(Write(workspace, context, pipeline.license), num_cpus=0.5)
+            rows = rows.map(Stage(*given), num_cpus=cpus)
+    return rows.map(Write(workspace, context, pipeline.license), num_cpus=BESIDE)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """The error of ours that Ray wrapped, or the error itself."""
-    found: BaseException | None = error
-    while found is not None:
-        cause = getattr(found, "cause", None)
-        if type(found).__module__.startswith("vivavoce.") and isinstance(found, VivavoceError):
-            return found
-        found = cause if isinstance(cause, BaseException) else found.__cause__
-    return error
+def share_out(stages: Sequence[Needs], device: str, there: Mapping[str, float]) -> list[tuple[float, float]]:
+    """Cores and GPUs of one worker of each stage, so that one of each finds room at the same time.
+
+    Workers with models hold what they have as long as the run lasts; if it does not go round, all would wait for ever.
+
+    Args:
+        stages: What they ask for.
+        device: "cpu" or "cuda".
+        there: What the cluster has, as Ray tells it.
+
+    Raises:
+        ConfigError: GPUs are wanted, and there are none.
+    """
+    wanted = [(s.cpus, s.gpus if device == "cuda" else 0.0) for s in stages]
+    factors = []
+    for place, (name, reserved) in enumerate((("CPU", 2 * BESIDE), ("GPU", 0.0))):
+        asked, have = sum(w[place] for w in wanted), there.get(name, 0.0) - reserved
+        if asked and have <= 0:
+            raise ConfigError(f"the device is {device!r}, and Ray finds no {name} for it.")
+        factors.append(min(1.0, have / asked) if asked else 1.0)
+    return [(floor(c * factors[0], 4), floor(g * factors[1], 4)) for c, g in wanted]
+
+
+def floor(value: float, digits: int) -> float:
+    return math.floor(value * 10**digits) / 10**digits
+
+
+def _passing_errors(work: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> Any:
+    """Let an error of ours travel on in the place of a result; Ray would wrap it and lose it."""
+
+    def call(self: Any, item: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(item.get("told"), VivavoceError):
+            return item
+        try:
+            return work(self, item)
+        except VivavoceError as error:
+            return {**item, "made": None, "told": error}
+
+    return call
 
 
 class Read:
@@ -112,6 +144,7 @@ class Read:
     def __init__(self, source: Any) -> None:
         self.source = source
 
+    @_passing_errors
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         return {**item, "made": start(self.source.rows(item["start"], item["stop"]), item["start"])}
 
@@ -129,6 +162,7 @@ class Stage:
     def __init__(self, pipeline: Pipeline, context: Context, number: int, notes: Path) -> None:
         self.chain, self.number, self.notes = Chain(pipeline, context), number, notes
 
+    @_passing_errors
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         import torch
 
@@ -175,7 +209,11 @@ class Write:
         self.workspace, self.context, self.license = workspace, context, license
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        return {"number": item["number"], "told": pickle.dumps(self._write(item)["told"])}
+
+    @_passing_errors
+    def _write(self, item: dict[str, Any]) -> dict[str, Any]:
         for _, row in item["made"].kept:
             row.license = row.license or self.license
         block = Block(item["number"], item["start"], item["stop"])
-        return {"number": block.number, **self.workspace.write(block, item["made"], self.context.root)}
+        return {"told": self.workspace.write(block, item["made"], self.context.root)}

@@ -178,6 +178,8 @@ class RecordingsSource:
         name, text = path.relative_to(self.folder).as_posix(), path.with_suffix(".txt")
         try:
             name.encode()
+            if not path.is_file():  # a pipe would be waited for
+                return Fault("unreadable", f"{name!r}: it is no file, or a link to none")
             audio_info(path)
         except (AudioError, OSError, UnicodeEncodeError) as error:
             return Fault("unreadable", f"{name!r}: {error}")
