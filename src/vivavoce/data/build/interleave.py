@@ -217,18 +217,14 @@ class Interleave:
 
 
 def _texts(spans: Sequence[_Span]) -> list[str]:
-    """What each span says; white space beside speech belongs to the text."""
+    """What each span says; white space after speech goes to the text that follows."""
     texts = ["".join(unit.text for unit in span.units) for span in spans]
-    for i, (span, text) in enumerate(zip(spans, list(texts), strict=True)):
-        if not span.is_speech:
-            continue
-        bare = text.strip()
-        before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-        texts[i] = bare
-        if i > 0:
-            texts[i - 1] += before
-        if i + 1 < len(spans):
-            texts[i + 1] = after + texts[i + 1]
+    for i, span in enumerate(spans):
+        if span.is_speech:
+            bare = texts[i].rstrip()
+            if i + 1 < len(spans):
+                texts[i + 1] = texts[i][len(bare) :] + texts[i + 1]
+            texts[i] = bare.strip()
     return texts
 
 
