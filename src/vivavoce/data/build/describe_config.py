@@ -111,9 +111,9 @@ class DescribeConfig:
         faults += [f"genders has {odd[0]!r}, wanted 'male' or 'female'"] if odd else []
         if not 0 <= self.omit <= 1:
             faults.append(f"omit is {self.omit}, wanted 0 to 1")
-        if not 0 < self.max_seconds <= 600 or not -200 <= self.silence_db < 0 or self.max_new_tokens < 1:
+        if not 0 < self.max_seconds <= 120 or not -200 <= self.silence_db < 0 or self.max_new_tokens < 1:
             faults.append(
-                "wanted max_seconds above 0 and at most 600, silence_db of -200 to below 0 and "
+                "wanted max_seconds above 0 and at most 120, silence_db of -200 to below 0 and "
                 "max_new_tokens of 1 or more"
             )
         if self.prompt.count("{description}") != 1 or self.prompt.count("{text}") != 1:

@@ -15,6 +15,7 @@ LOUD, SOFT = 95.0, 10.0  # percentiles of frames
 RANGE_DB = 60.0  # most that dynamics can be: what is softer counts as silence
 SLOWEST_BPM, FASTEST_BPM = 40.0, 240.0
 LIKELY_BPM, LIKELY_OCTAVES = 115.0, 1.0  # which of several tempi people tap, and how sure that is
+ONSET = 0.1  # least rise of the level within 10 ms that counts, mean of all bands, nepers
 BEATING = 0.3  # least correlation of the onsets with themselves a beat later
 LEAST_BEATS = 6.0  # a recording must last so many of the beats
 NUM_BANDS = 24
@@ -77,11 +78,11 @@ def tempo_bpm(waveform: np.ndarray, sample_rate: int) -> float | None:
     bands = np.stack([spectra[:, a:b].mean(axis=1) for a, b in pairwise(edges)], axis=1)
     level = np.log(bands + 1e-3 * bands.max() + 1e-12)
     onsets = np.maximum(np.diff(level, axis=0), 0.0).mean(axis=1)
-    onsets = onsets - onsets.mean()
     shortest, longest = int(60 / FASTEST_BPM / HOP_S), int(60 / SLOWEST_BPM / HOP_S)
     longest = min(longest, int(len(onsets) / LEAST_BEATS))
-    if longest <= shortest + 1 or not onsets.any():
+    if longest <= shortest + 1 or onsets.max() < ONSET:
         return None
+    onsets = onsets - onsets.mean()
     own = np.fft.irfft(np.abs(np.fft.rfft(onsets, 2 * len(onsets))) ** 2)[: longest + 2]
     alike = own / own[0] * len(onsets) / (len(onsets) - np.arange(len(own)))
     lags = np.arange(shortest, longest + 1)

@@ -20,6 +20,7 @@ from vivavoce.tokens.phones import spoken_form, words_to_phones
 FRAME_S = 0.025
 QUIETEST = 0.05  # share of the frames that are taken for pauses
 FLOOR = 1e-10  # power of the rounding of 16-bit samples: less noise than that cannot be told
+CLEARLY = 3.0  # the voice begins and ends where it has so many times the power of the noise, over 75 ms too
 WRONG_OCTAVE = 10.0  # semitones from the middle pitch; what is farther is an error of the tracker
 BAND_HZ, BAND_DB = 200.0, 60.0  # a band counts if it is less than this below the strongest one
 _SIGNS = ("CJK UNIFIED", "HANGUL", "HIRAGANA", "KATAKANA")
@@ -80,17 +81,17 @@ def find_activity(waveform: np.ndarray, sample_rate: int) -> Activity:
         sample_rate: Hz.
     """
     size = round(FRAME_S * sample_rate)
-    samples = waveform.astype(np.float64) - waveform.mean(dtype=np.float64)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, size)[:: size // 2]
-    power = np.mean(np.square(frames), axis=1)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), size)[:: size // 2]
+    power = frames.var(axis=1)  # without an offset or a slow drift
     quiet = np.sort(power)[: max(2, round(QUIETEST * len(power)))]
     noise = max(float(quiet.mean()), FLOOR)
     voice = np.maximum(power - noise, 0.0)
     least = voice.max() * 10 ** (-PAUSE_DB / 10)
     level = float(voice[voice >= least].mean())
-    heard = np.flatnonzero(voice >= max(least, noise))  # at low levels, noise comes up to twice its mean
+    smooth = np.convolve(np.pad(voice, 2, mode="edge"), np.full(5, 0.2), mode="valid")
+    heard = np.flatnonzero(np.minimum(smooth, voice) >= max(least, CLEARLY * noise))
     first, last = (heard[0], heard[-1]) if heard.size else (0, len(power) - 1)
-    speech_s = ((last - first) * (size // 2) + size) / sample_rate
+    speech_s = float((last - first) * (size // 2) + size) / sample_rate
     return Activity(speech_s, 10 * float(np.log10(max(level, FLOOR) / noise)))
 
 

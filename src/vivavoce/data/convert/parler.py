@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vivavoce.data.build.scales import MEASURED
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.convert.chat_messages import conversation, id_entry
 from vivavoce.data.convert.contract import Format, Options, Unfit
@@ -20,10 +21,11 @@ from vivavoce.data.convert.texts import object_of, optional_text, rest, seconds_
 from vivavoce.data.convert.ultravox import recording
 
 DESCRIBED = "describe_tts"
-LABELS = (
+PARLER_LABELS = (
     "utterance_pitch_mean", "utterance_pitch_std", "snr", "c50", "speaking_rate", "phonemes", "gender", "pitch",
-    "noise", "reverberation", "speech_monotony",
+    "noise", "reverberation", "speech_monotony", "stoi", "si-sdr", "pesq", "sdr_noise", "pesq_speech_quality",
 )  # fmt: skip
+LABELS = tuple(dict.fromkeys((*PARLER_LABELS, *MEASURED)))  # theirs, and what `describe` measures beside them
 _TEXTS = ("text", "transcript", "original_text")
 
 
