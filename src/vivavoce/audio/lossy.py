@@ -136,7 +136,7 @@ def drop_out(waveform: Waveform, sample_rate: int, starts_s: np.ndarray, lengths
     fade = max(1, round(FADE_S * sample_rate))
     kernel = np.ones(2 * fade + 1, np.float32) / (2 * fade + 1)
     smooth = np.convolve(np.pad(open_, fade, mode="edge"), kernel, "valid")
-    return waveform * np.where(open_ == 0, 0, np.clip(2 * smooth - 1, 0, 1)).astype(np.float32)
+    return waveform * np.clip(2 * smooth - 1, 0, 1)
 
 
 def _fit(waveform: Waveform, samples: int) -> Waveform:
