@@ -84,6 +84,8 @@ def test_the_encoder_hears_what_it_hears_at_inference(make: Any) -> None:
     assert found.features is not None
     assert torch.equal(found.features.features, prepared["input_features"])
     assert torch.equal(found.features.lengths, prepared["feature_lengths"])
+    before = processor.prepare(asked[:2])["input_ids"]
+    assert found.input_ids[: len(before)].tolist() == before
     placeholders = int((found.input_ids == processor.audio_token_id).sum())
     assert int((found.kinds == -1).sum()) == placeholders == sum(found.features.positions) > 10
     assert not found.weights[found.kinds == -1].any()

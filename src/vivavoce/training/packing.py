@@ -253,6 +253,21 @@ def make_batch(
     )
 
 
+def idle(batch: PackedBatch) -> PackedBatch:
+    """The batch without anything to learn, for a process that has no more batches while others have.
+
+    Its loss is 0 and so are its gradients; the model does all that it does for the batch, as sharded models must.
+    """
+
+    def unlearned(text: PackedText) -> dict[str, Any]:
+        none = text.learned[:0]
+        return {"weights": torch.zeros_like(text.weights), "learned": none, "ends": none}
+
+    teacher = None if batch.teacher is None else replace(batch.teacher, **unlearned(batch.teacher))
+    empty: dict[str, Any] = {"audio_s": 0.0, "ids": (), "sources": ()}
+    return replace(batch, **unlearned(batch), teacher=teacher, **empty)
+
+
 def _text(
     rows: Iterable[tuple[np.ndarray, np.ndarray]], chain: bool, pad_to: int | None, pad_id: int
 ) -> PackedText:
