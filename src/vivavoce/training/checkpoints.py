@@ -228,6 +228,7 @@ def _load_optimizer(
     stored = {name for name in pieces.names if name.startswith("optimizer/")} | {*values}
     owners = {name.split("/")[1] for name in stored}
     optimizer.state.clear()
+    optimizer.zero_grad()
     parameters = dict(model.named_parameters())
     check_names(owners & {*parameters}, owners, path)
     rates = [group["lr"] for group in optimizer.param_groups]
