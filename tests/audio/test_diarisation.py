@@ -109,15 +109,22 @@ def test_blocks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         cut = [sound[i : i + size] for i in range(0, sound.size, size)]
         for one, other in zip(speaker_frames(cut, [Segment(0.0, 12.0)]), wanted, strict=True):
             assert np.array_equal(one, other)
+    later = speaker_frames([sound[5 * RATE :]], [Segment(0.0, 7.0)])  # pieces end elsewhere
+    own, same = wanted.number >= 510, later.number >= 10
+    assert np.array_equal(wanted.number[own] - 500, later.number[same])
+    assert np.allclose(wanted.cepstra[own], later.cepstra[same], atol=0.01)
 
 
-def test_the_same_again_and_on_any_number_of_threads() -> None:
-    given = talk()
+def test_the_same_again_and_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, seen, labels = talk(), set(), diarisation.speaker_labels
+    monkeypatch.setattr(
+        diarisation, "speaker_labels", lambda *a: seen.add(torch.get_num_threads()) or labels(*a)
+    )
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         first = diarise(given, given.speech)
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2 and seen == {1}
         torch.set_num_threads(1)
         assert diarise(given, given.speech) == first
     finally:
@@ -161,6 +168,12 @@ def test_a_path_changes_voice_where_it_pays() -> None:
     scores[12:15, :] = scores[12:15, ::-1]
     scores[15:, :] = scores[15:, ::-1]
     assert set(best_path(scores).tolist()) == {0}
+    better = np.zeros((30, 2))
+    better[:10, 0] = better[18:, 0] = 25.0
+    better[10:18, 1] = 15.0  # 8 blocks that are better by 15 do not pay for two changes, by 25 they do
+    assert not best_path(better).any()
+    better[10:18, 1] = 25.0
+    assert best_path(better).tolist() == [0] * 10 + [1] * 8 + [0] * 12
     short = np.zeros((20, 2))
     short[:, 0], short[8:11, 1] = (
         50.0,
