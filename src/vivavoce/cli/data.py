@@ -10,11 +10,12 @@ import typer
 from vivavoce.base.errors import ConfigError
 from vivavoce.cli.data_check import check
 from vivavoce.cli.data_convert import convert, formats, info
+from vivavoce.cli.data_plan import plan
 from vivavoce.cli.options import Debug, Json
 from vivavoce.cli.overrides import read_overrides
 from vivavoce.cli.screen import counting, note, print_json, print_result
 
-__all__ = ["build", "check", "convert", "formats", "info", "run"]
+__all__ = ["build", "check", "convert", "formats", "info", "plan", "run"]
 
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes; default the cores, 0 for none.")]
 Engine = Annotated[str, typer.Option(metavar="NAME", help="`local` (default) or `ray`.")]
@@ -127,7 +128,9 @@ def _run(
     print_result(f"{out}  {manifest.rows} rows, {manifest.hours:.2f} h, {len(manifest.shards)} shards")
     aside = sum(manifest.put_aside.values())
     if manifest.source_rows is not None:
-        print_result(f"from {manifest.source_rows} rows of the source; {aside} put aside")
+        lost = aside if manifest.passed is None else manifest.source_rows - manifest.passed
+        parts = f" ({aside} with parts of rows that became several)" if aside != lost else ""
+        print_result(f"from {manifest.source_rows} rows of the source; {lost} put aside{parts}")
     for kind, count in manifest.put_aside.items():
         print_result(f"  {count:6d}  {kind}")
     if aside:
