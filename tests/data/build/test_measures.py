@@ -81,6 +81,15 @@ def test_pauses_around_the_voice_do_not_count() -> None:
     assert measure_speech(still, RATE, units)["letters_per_second"] == pytest.approx(10, abs=0.2)
 
 
+def test_a_click_in_the_noise_is_no_voice(rng: np.random.Generator) -> None:
+    still = np.concatenate([np.zeros(RATE), sine(150, 2.0), np.zeros(RATE)]) + 0.01 * rng.normal(
+        size=4 * RATE
+    )
+    clean = find_activity(still, RATE).speech_s
+    still[2000:2080] += 0.06 * rng.normal(size=80)
+    assert find_activity(still, RATE).speech_s == pytest.approx(clean, abs=0.05)
+
+
 def test_units_of_languages() -> None:
     cat = count_units("The cat, 3 dogs!", "en-GB")
     assert cat.phonemes == "dh ax k ae t th r iy d aa g z" and (cat.kind, cat.count) == ("phones", 12)
@@ -117,7 +126,7 @@ def test_pitch_and_its_spread() -> None:
     assert found["utterance_pitch_mean"] == pytest.approx(hz.mean(), abs=1)
     assert found["utterance_pitch_std"] == pytest.approx(hz.std(), abs=1)
     assert found["pitch_spread_semitones"] == pytest.approx(3 / np.sqrt(2), abs=0.1)
-    rough = np.concatenate(
+    rough = np.concatenate([voice, np.zeros(3200, np.float32), sine(440, 0.2, 0.3)])  # an octave too high for a moment
         [voice, sine(440, 0.05, 0.3)]
     )  # the tracker's kind of error: an octave for a moment
     assert measure_speech(rough, RATE, Units("letters", 9))["pitch_spread_semitones"] == pytest.approx(

@@ -20,7 +20,7 @@ from vivavoce.tokens.phones import spoken_form, words_to_phones
 FRAME_S = 0.025
 QUIETEST = 0.05  # share of the frames that are taken for pauses
 FLOOR = 1e-10  # power of the rounding of 16-bit samples: less noise than that cannot be told
-CLEARLY = 3.0  # the voice begins and ends where it has so many times the power of the noise, over 75 ms too
+CLEARLY = 3.0  # the voice begins and ends where it has so many times the power of the noise, and is no click
 WRONG_OCTAVE = 10.0  # semitones from the middle pitch; what is farther is an error of the tracker
 BAND_HZ, BAND_DB = 200.0, 60.0  # a band counts if it is less than this below the strongest one
 _SIGNS = ("CJK UNIFIED", "HANGUL", "HIRAGANA", "KATAKANA")
@@ -88,8 +88,8 @@ def find_activity(waveform: np.ndarray, sample_rate: int) -> Activity:
     voice = np.maximum(power - noise, 0.0)
     least = voice.max() * 10 ** (-PAUSE_DB / 10)
     level = float(voice[voice >= least].mean())
-    smooth = np.convolve(np.pad(voice, 2, mode="edge"), np.full(5, 0.2), mode="valid")
-    heard = np.flatnonzero(np.minimum(smooth, voice) >= max(least, CLEARLY * noise))
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(voice, 2, mode="edge"), 5)
+    heard = np.flatnonzero(np.minimum(np.median(around, axis=1), voice) >= max(least, CLEARLY * noise))
     first, last = (heard[0], heard[-1]) if heard.size else (0, len(power) - 1)
     speech_s = float((last - first) * (size // 2) + size) / sample_rate
     return Activity(speech_s, 10 * float(np.log10(max(level, FLOOR) / noise)))
