@@ -126,9 +126,9 @@ def test_pitch_and_its_spread() -> None:
     assert found["utterance_pitch_mean"] == pytest.approx(hz.mean(), abs=1)
     assert found["utterance_pitch_std"] == pytest.approx(hz.std(), abs=1)
     assert found["pitch_spread_semitones"] == pytest.approx(3 / np.sqrt(2), abs=0.1)
-    rough = np.concatenate([voice, np.zeros(3200, np.float32), sine(440, 0.2, 0.3)])  # an octave too high for a moment
-        [voice, sine(440, 0.05, 0.3)]
-    )  # the tracker's kind of error: an octave for a moment
+    rough = np.concatenate(
+        [voice, np.zeros(3200, np.float32), sine(440, 0.2, 0.3)]
+    )  # an octave too high for a moment
     assert measure_speech(rough, RATE, Units("letters", 9))["pitch_spread_semitones"] == pytest.approx(
         found["pitch_spread_semitones"], abs=0.1
     )
