@@ -25,7 +25,10 @@ PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("convert",)),
-    ("Data", ("data build", "data run", "data check", "data convert", "data formats", "data info")),
+    (
+        "Data",
+        ("data build", "data run", "data plan", "data check", "data convert", "data formats", "data info"),
+    ),
     ("Look", ("info", "models", "codecs")),
 )
 GROUPS = {"data": "Make, check, convert and plan data."}
