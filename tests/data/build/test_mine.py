@@ -222,6 +222,14 @@ def test_dialogues_end_where_they_must() -> None:
     )
 
 
+def test_a_turn_left_out_does_not_call_back_what_was_not_cut() -> None:
+    turns = [(2.0 * i, 2.0 * i + 1.8, "ab"[i % 2], f"these are words {i}") for i in range(8)]
+    turns[1] = (*turns[1][:3], "yeah")
+    rules = {"max_dialogue_s": 10.5, "min_turns": 4}  # runs of 5 and 3 turns, of which the second is not cut
+    fault = mined(talk(turns), form="dialogue", rules=rules)
+    assert fault.kind == "nothing_left" and "7 few_turns" in fault.reason and "1 backchannel" in fault.reason
+
+
 def test_many_voices_are_put_aside() -> None:
     turns = [(3.0 * i, 3.0 * i + 2.5, "abc"[i % 3], "some words here") for i in range(6)]
     fault = mined(talk(turns, seconds=18.0))

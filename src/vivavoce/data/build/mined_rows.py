@@ -68,6 +68,8 @@ class Mined:
         for turn in self.turns:
             if turn in self.refused or isinstance(self.clips.get(turn), str):
                 made.append([])
+            elif self.clips and turn not in self.clips:  # was in too short a run to be cut, and stays alone
+                made += [[turn], []]
             elif made and made[-1] and self._follows(made[-1], turn):
                 made[-1].append(turn)
             else:
