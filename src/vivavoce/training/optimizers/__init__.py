@@ -19,6 +19,8 @@ OPTIMIZERS = Registry(
     {
         "adam_mini": "vivavoce.training.optimizers.adam_mini:AdamMini",
         "adamw": "vivavoce.training.optimizers.adamw:build_adamw",
+        "adamw_8bit": "vivavoce.training.optimizers.eight_bits:build_torchao",
+        "adamw_8bit_bitsandbytes": "vivavoce.training.optimizers.eight_bits:build_bitsandbytes",
     },
     group="vivavoce.optimizers",
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from vivavoce.base.errors import ConfigError
@@ -32,26 +35,33 @@ def build_adamw(
     Raises:
         ConfigError: No parameter needs a gradient.
     """
-    groups: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
+    groups = decay_groups(model, weight_decay)
+    everything = [p for group in groups for _, p in group["params"]]
+    if fused is None:
+        fused = all(p.device.type in FUSED_ON and p.is_floating_point() for p in everything)
+    return AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Sort trained parameters by whether they decay, and whether FSDP2 has spread them, which no kernel mixes.
+
+    Returns:
+        Groups with ``params``, pairs of name and parameter, and ``weight_decay``.
+
+    Raises:
+        ConfigError: No parameter needs a gradient.
+    """
+    groups: dict[tuple[bool, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             owner = model.get_submodule(name.rpartition(".")[0])
-            groups[decays(name, parameter, owner)].append((name, parameter))
-    everything = [p for group in groups.values() for _, p in group]
-    if not everything:
+            kind = (not decays(name, parameter, owner), isinstance(parameter, DTensor))
+            groups.setdefault(kind, []).append((name, parameter))
+    if not groups:
         raise ConfigError(
             "no parameter needs a gradient; wanted at least one. Unfreeze what should be trained."
         )
-    if fused is None:
-        fused = all(p.device.type in FUSED_ON and p.is_floating_point() for p in everything)
-    return AdamW(
-        [
-            {"params": group, "weight_decay": weight_decay if decayed else 0.0}
-            for decayed, group in groups.items()
-            if group
-        ],
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        fused=fused,
-    )
+    return [
+        {"params": group, "weight_decay": 0.0 if kept else weight_decay}
+        for (kept, _), group in sorted(groups.items(), key=lambda item: item[0])
+    ]
