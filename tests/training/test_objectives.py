@@ -132,7 +132,7 @@ def test_packed_is_every_document_alone(form: str, name: str) -> None:
             assert (total, count) == pytest.approx(told[0][key], rel=1e-4, abs=1e-4)
 
 
-DISTILL = [{}, {"eot_weight": 0.0}, {"temperature": 1.0, "t_squared": True, "ce_weight": 0.3, "chunk": 5}]
+DISTILL = [{}, {"eot_weight": 0.0}, {"temperature": 1.5, "t_squared": True, "ce_weight": 0.3, "chunk": 5}]
 
 
 @pytest.mark.parametrize("settings", DISTILL, ids=json.dumps)
