@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ from torch.distributed.tensor import DTensor
 
 from vivavoce.training.checkpoints import load_checkpoint, save_checkpoint
 from vivavoce.training.optimizers import build_optimizer
-from vivavoce.training.parallel import Parallel, parallelise, whole_state
-from vivavoce.training.trainable import NewRows, Trainable, choose
+from vivavoce.training.optimizers.sharding import local
+from vivavoce.training.parallel import finish_gradients, gathered_state, spread
+from vivavoce.training.trainable import Trainable, choose
 from vivavoce.training.world import World
 
 ROWS, STEPS, CLIP = 8, 3, 0.5
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.1}
 LORA = {"language_model": "lora", "lora": {"language_model": {"rank": 2}}}
 NEW_ROWS = {"language_model": "new_rows", "first_new_row": 45}
-# mode, optimizer, what is trained, more of parallelise, tied tables
+# mode, optimizer, what is trained, more of spread, tied tables
 CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], bool]] = {
     "replicate": ("replicate", "adamw", {}, {}, False),
     "replicate, adapters": ("auto", "adamw", LORA, {}, False),
@@ -38,16 +40,16 @@ CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], bool]] = {
 }
 
 
-def build(case: str, world: World) -> tuple[Parallel, Any, NewRows]:
+def build(case: str, world: World) -> tuple[Any, Any, str]:
+    """Model, optimizer, and the mode that was taken."""
     mode, optimizer, train, more, tie = CASES[case]
     model = hearing_model(seed=world.rank, tie=tie)
-    done = choose(model, Trainable(**{"audio_encoder": "full", **train}))
+    choose(model, Trainable(**{"audio_encoder": "full", **train}))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # zero at first, so that lora_A would have no gradient
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
-    parallel = parallelise(model, world, mode, **more)
-    stepper = build_optimizer(optimizer, model, **SETTINGS)
-    return parallel, stepper, NewRows(model, done.rows, stepper)
+    mode = spread(model, world, mode, **more)
+    return model, build_optimizer(optimizer, model, **SETTINGS), mode
 
 
 def batch(step: int, first: int, last: int) -> dict[str, Tensor]:
@@ -65,39 +67,36 @@ def batch(step: int, first: int, last: int) -> dict[str, Tensor]:
     return made
 
 
-def run_step(parallel: Parallel, optimizer: Any, rows: NewRows, step: int, each: int) -> tuple[Any, Tensor]:
+def run_step(model: Any, optimizer: Any, world: World, step: int, each: int) -> tuple[float, Tensor]:
     """An update; rows of this rank in micro-batches of ``each``."""
-    world, share = parallel.world, ROWS // parallel.world.size
+    share = ROWS // world.size
     own = range(world.rank * share, (world.rank + 1) * share, each)
     optimizer.zero_grad()
     loss = torch.zeros(())
     for first in own:
         inputs = batch(step, first, first + each)
-        logits = parallel.model(**inputs, use_cache=True).logits[:, :-1]
+        logits = model(**inputs, use_cache=True).logits[:, :-1]
         wanted = inputs["input_ids"][:, 1:].clamp(max=PLACEHOLDER - 1)
         part = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum") / (ROWS * 11)
         part.backward()
         loss += part.detach()
-    parallel.sum_gradients()
-    rows.mask()
-    return parallel.clip(CLIP), loss
+    return finish_gradients(model, world, CLIP), loss
 
 
 def train(case: str, world: World, each: int) -> tuple[dict[str, Tensor], dict[str, Any], Any]:
     """Every update of a case: parameters and gradients whole, norms and losses."""
-    parallel, optimizer, rows = build(case, world)
-    found, facts = {}, {"mode": parallel.mode, "norms": [], "losses": []}
+    model, optimizer, mode = build(case, world)
+    found, facts = {}, {"mode": mode, "norms": [], "losses": []}
     for step in range(STEPS):
-        gradients, loss = run_step(parallel, optimizer, rows, step, each)
-        assert gradients.are_finite
-        facts["norms"].append(gradients.norm)
+        norm, loss = run_step(model, optimizer, world, step, each)
+        facts["norms"].append(norm)
         facts["losses"].append(world.sum({"loss": loss})["loss"])
-        for name, p in parallel.model.named_parameters():
+        for name, p in model.named_parameters():
             if p.grad is not None:
                 found[f"gradient {step} {name}"] = whole(p.grad)
         optimizer.step()
-    found |= {f"parameter {name}": whole(p) for name, p in parallel.model.named_parameters()}
-    return found, facts, (parallel, optimizer, rows)
+    found |= {f"parameter {name}": whole(p) for name, p in model.named_parameters()}
+    return found, facts, (model, optimizer)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -111,22 +110,27 @@ def run_process(rank: int, folder: Path) -> None:
     everything = {}
     for case in CASES:
         world = World(rank, 2, local_size=1 if case == "hsdp" else 2)
-        found, facts, (parallel, optimizer, rows) = train(case, world, 2)
-        model = parallel.model
-        assert set(whole_state(model, world)) == (set(model.state_dict()) if rank == 0 else set())
+        found, facts, (model, optimizer) = train(case, world, 2)
+        assert set(gathered_state(model, world)) == (set(model.state_dict()) if rank == 0 else set())
         if "fsdp" in case:
             spread = {n.partition(".")[0] for n, p in model.named_parameters() if isinstance(p, DTensor)}
             assert spread == {"language_model"}
             save_checkpoint(folder / case, STEPS, model, optimizer, world=world)
             other, other_optimizer, _ = build(case, world)
-            load_checkpoint(folder / case / f"step-{STEPS:06d}", other.model, other_optimizer, world=world)
-            for (_, a), (_, b) in zip(model.named_parameters(), other.model.named_parameters(), strict=True):
+            load_checkpoint(folder / case / f"step-{STEPS:06d}", other, other_optimizer, world=world)
+            for (_, a), (_, b) in zip(model.named_parameters(), other.named_parameters(), strict=True):
                 assert torch.equal(whole(a), whole(b))
-        run_step(parallel, optimizer, rows, 0, 2)
-        p = [p for p in model.parameters() if p.grad is not None][-1]
-        if rank == 1 and p.grad is not None:
-            (p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad).fill_(float("nan"))
-        facts["finite"] = world.gather(parallel.clip(CLIP).are_finite)
+        run_step(model, optimizer, world, 0, 2)
+        for p in model.parameters():
+            if isinstance(p, DTensor) or rank == 0 or p.grad is None:
+                continue
+            p.grad.fill_(float("nan"))  # of what is copied, on one rank
+            break
+        else:
+            last = [p for p in model.parameters() if p.grad is not None][-1]
+            if rank == 1:
+                local(last.grad).fill_(float("nan"))
+        facts["finite"] = [math.isfinite(n) for n in world.gather(finish_gradients(model, world, CLIP))]
         everything[case] = facts
         if rank == 0:
             save_file(found, folder / f"{case}.safetensors")

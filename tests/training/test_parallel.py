@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import nn
 from vivavoce.base.errors import ConfigError, MissingExtraError
 from vivavoce.training.checkpoints import load_checkpoint
 from vivavoce.training.optimizers import build_optimizer
-from vivavoce.training.parallel import World, gradient_norm, parallelise
+from vivavoce.training.parallel import World, finish_gradients, gradient_norm, spread
 from vivavoce.training.recompute import compile_layers, recompute_layers
 from vivavoce.training.trainable import decoder_layers
 
@@ -54,10 +55,10 @@ def test_two_processes_are_one(folder, facts, case):
 
 @pytest.mark.parametrize("case", [case for case in CASES if "fsdp" in case])
 def test_one_process_goes_on_from_two(folder, case):
-    parallel, optimizer, _ = build(case, ALONE)
-    load_checkpoint(folder / case / f"step-{STEPS:06d}", parallel.model, optimizer)
+    model, optimizer, _ = build(case, ALONE)
+    load_checkpoint(folder / case / f"step-{STEPS:06d}", model, optimizer)
     found = load_file(folder / f"{case}.safetensors")
-    for name, parameter in parallel.model.named_parameters():
+    for name, parameter in model.named_parameters():
         assert torch.equal(parameter, found[f"parameter {name}"]), name
 
 
@@ -70,22 +71,21 @@ def test_what_processes_tell_each_other(facts):
 
 
 def test_clipping_is_torchs():
-    parallel, *_ = build("replicate", ALONE)
-    model = parallel.model
+    model = hearing_model()
     model(**hearing_batch()).logits.square().sum().backward()
     gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     wanted = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     clipped = [p.grad for p in model.parameters() if p.grad is not None]
     for p, gradient in zip((p for p in model.parameters() if p.grad is not None), gradients, strict=True):
         p.grad = gradient.clone()
-    assert parallel.clip(None) == (pytest.approx(float(wanted), rel=1e-6), True)
+    assert finish_gradients(model, ALONE) == pytest.approx(float(wanted), rel=1e-6)
     assert all(map(torch.equal, (p.grad for p in model.parameters() if p.grad is not None), gradients))
-    assert parallel.clip(CLIP).norm > CLIP
+    assert finish_gradients(model, ALONE, CLIP) > CLIP
     now = [p.grad for p in model.parameters() if p.grad is not None]
     assert all(torch.allclose(a, b, rtol=1e-6, atol=0) for a, b in zip(now, clipped, strict=True))
     assert gradient_norm(model.parameters()) == pytest.approx(CLIP, rel=1e-5)
     now[0].view(-1)[0] = float("inf")
-    assert not parallel.clip(CLIP).are_finite
+    assert finish_gradients(model, ALONE, CLIP) == math.inf
 
 
 @pytest.mark.parametrize(("how", "runs"), [("none", 2), ("selective", 3), ("full", 4)])
@@ -142,7 +142,7 @@ def test_refused():
     ):
         world = settings.pop("world", ALONE)
         with pytest.raises(ConfigError, match=message):
-            parallelise(hearing_model(), world, **settings)
+            spread(hearing_model(), world, **settings)
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "adamw_8bit_bitsandbytes"])

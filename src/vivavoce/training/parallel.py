@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed
@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from vivavoce.base.errors import ConfigError
+from vivavoce.training.optimizers.new_rows import mask_old_rows
 from vivavoce.training.optimizers.sharding import local
 from vivavoce.training.recompute import Recompute, compile_layers, recompute_layers
 from vivavoce.training.trainable import decoder_layers
@@ -30,49 +31,10 @@ from vivavoce.training.world import World, sum_gradients
 Mode = Literal["auto", "none", "replicate", "fsdp", "hsdp"]
 EARS_AND_VOICE = ("audio_encoder", "connector", "voice")
 
-__all__ = ["Gradients", "Mode", "Parallel", "World", "gradient_norm", "parallelise", "whole_state"]
+__all__ = ["Mode", "World", "finish_gradients", "gathered_state", "gradient_norm", "spread"]
 
 
-class Gradients(NamedTuple):
-    """What is known of an update's gradients, the same on all processes.
-
-    Attributes:
-        norm: Of all together, before they were clipped.
-        are_finite: If not, they were left as they are; drop them and the update.
-    """
-
-    norm: float
-    are_finite: bool
-
-
-class Parallel:
-    """A model that is spread, and what must be done with its gradients; made by ``parallelise``."""
-
-    def __init__(self, model: Any, world: World, mode: Mode) -> None:
-        self.model, self.world, self.mode = model, world, mode
-
-    def sum_gradients(self) -> None:
-        """Sum what is not summed yet; once, after the last micro-batch of an update."""
-        sum_gradients((p for p in self.model.parameters() if not isinstance(p, DTensor)), self.world)
-
-    @torch.no_grad()
-    def clip(self, max_norm: float | None) -> Gradients:
-        """Scale all gradients down to a norm; after ``sum_gradients``.
-
-        Args:
-            max_norm: The largest norm; None only measures.
-        """
-        norm = gradient_norm(self.model.parameters())
-        if self.world.any(not math.isfinite(norm)):
-            return Gradients(norm, False)
-        scale = 1.0 if max_norm is None else max_norm / (norm + 1e-6)
-        for parameter in self.model.parameters() if scale < 1 else ():
-            if parameter.grad is not None:
-                local(parameter.grad).mul_(scale)
-        return Gradients(norm, True)
-
-
-def parallelise(
+def spread(
     model: Any,
     world: World,
     mode: Mode = "auto",
@@ -80,7 +42,7 @@ def parallelise(
     activation_checkpointing: Recompute = "none",
     compile: bool = False,
     autocast: bool = False,
-) -> Parallel:
+) -> Mode:
     """Spread a model over the processes; build the optimizer afterwards.
 
     Args:
@@ -92,6 +54,9 @@ def parallelise(
         activation_checkpointing: Of the language model's layers, see ``recompute_layers``.
         compile: Compile the language model's layers.
         autocast: Under FSDP2, gather float32 weights in bfloat16; gradients are summed in float32.
+
+    Returns:
+        The mode that was taken.
 
     Raises:
         ConfigError: Unknown mode, or one that the model or the machines do not allow.
@@ -107,12 +72,40 @@ def parallelise(
         compile_layers(list(layers))
     recompute_layers(list(layers), activation_checkpointing)
     if world.size == 1:
-        return Parallel(model, world, "none")
+        return "none"
     mode = _automatic(model) if mode == "auto" else mode
     _copy_from_first(model)
     if mode in ("fsdp", "hsdp"):
         _shard(model, layers, _mesh(world, mode), autocast)
-    return Parallel(model, world, mode)
+    return mode
+
+
+@torch.no_grad()
+def finish_gradients(model: nn.Module, world: World, max_norm: float | None = None) -> float:
+    """Sum gradients over processes, drop those of rows that are not trained, and clip the rest.
+
+    Once for an update, after the backward of its last micro-batch.
+
+    Args:
+        model: As ``spread`` left it.
+        world: The processes.
+        max_norm: Gradients are scaled down to this norm of all together; None only measures.
+
+    Returns:
+        The norm before clipping, the same decision for all: if it is not finite, gradients were left as they are, and
+        every process is to drop the update.
+    """
+    parameters = list(model.parameters())
+    sum_gradients((p for p in parameters if not isinstance(p, DTensor)), world)
+    mask_old_rows(model)
+    norm = gradient_norm(parameters)
+    if world.any(not math.isfinite(norm)):
+        return math.nan if math.isfinite(norm) else norm
+    scale = 1.0 if max_norm is None else max_norm / (norm + 1e-6)
+    for parameter in parameters if scale < 1 else ():
+        if parameter.grad is not None:
+            local(parameter.grad).mul_(scale)
+    return norm
 
 
 @torch.no_grad()
@@ -136,7 +129,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> float:
     return math.sqrt(total) if math.isfinite(total) else total
 
 
-def whole_state(model: nn.Module, world: World) -> dict[str, Tensor]:
+def gathered_state(model: nn.Module, world: World) -> dict[str, Tensor]:
     """Gather a spread model on the CPU of rank 0, for ``save_pretrained(state_dict=...)``; others get nothing."""
     found = {}
     for name, tensor in model.state_dict().items():

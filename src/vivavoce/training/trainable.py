@@ -1,8 +1,7 @@
 """Which parameters are trained: parts frozen, in full, by adapters, or only the rows of new tokens.
 
-``choose(model, settings)`` sets ``requires_grad`` and tells what it did. Rows of old tokens stay equal to the bit, with
-any optimizer that leaves a value alone whose gradients were all zero: `NewRows` zeroes their gradients and takes weight
-decay of these tables into its own hands.
+``choose(model, settings)`` sets ``requires_grad`` and tells what it did. Tables of which only new rows are trained are
+named in ``model.trained_rows``, by which `optimizers` and `parallel` leave the rows before them as they are.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record
 from vivavoce.models.config import Lora
 from vivavoce.models.lora import add_lora, is_adapter
 from vivavoce.tokens.record import AudioVocabulary
-from vivavoce.training.optimizers.sharding import local, rows_here
 
 How = Literal["frozen", "full", "lora", "new_rows"]
 PARTS = ("language_model", "audio_encoder", "connector", "voice")
@@ -134,6 +130,7 @@ def choose(model: Any, settings: Trainable) -> Trained:
         for name in found:
             names[name].requires_grad_(False)
     rows = {name: first for name, first in rows.items() if names[name].requires_grad}
+    model.trained_rows = rows
     done = Trained(_count(names, rows), rows, [])
     if not done.num_trained:
         raise ConfigError(f"nothing is left to train: {done}. Let a part be 'full' or 'lora'.")
@@ -167,66 +164,6 @@ def train_mode(model: Any) -> None:
 def without_gradient(model: nn.Module) -> list[str]:
     """Names of trained parameters that no loss has reached; ask after the first update's backward."""
     return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-
-
-class NewRows:
-    """Keeps the rows of old tokens as they are.
-
-    Args:
-        model: As it is trained, after it was spread over processes.
-        rows: ``Trained.rows``.
-        optimizer: Of this model. Its groups are changed: it no longer decays these tables, new rows are decayed here by
-            the same rule, ``p *= 1 - lr * decay`` before the step.
-    """
-
-    def __init__(self, model: nn.Module, rows: Mapping[str, int], optimizer: Optimizer) -> None:
-        named = dict(model.named_parameters())
-        self._tables = [(named[name], _old_rows(name, named[name], first)) for name, first in rows.items()]
-        for parameter, _ in self._tables:
-            _own_group(optimizer, parameter)
-        if self._tables:
-            optimizer.register_step_pre_hook(self._before_step)
-
-    @torch.no_grad()
-    def mask(self) -> None:
-        """Zero the gradients of old rows; before gradients are clipped, as they must not count."""
-        for parameter, old in self._tables:
-            if parameter.grad is not None:
-                local(parameter.grad)[:old] = 0
-
-    @torch.no_grad()
-    def _before_step(self, optimizer: Optimizer, *_: Any) -> None:
-        self.mask()
-        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        for parameter, old in self._tables:
-            group = groups[id(parameter)]
-            if parameter.grad is not None and group["decay_of_new_rows"]:
-                local(parameter)[old:] *= 1 - float(group["lr"]) * group["decay_of_new_rows"]
-
-
-def _old_rows(name: str, parameter: Tensor, first: int) -> int:
-    """How many of the rows held here are before ``first``."""
-    here = rows_here(name, parameter)
-    return min(max(first - here.start, 0), here.held)
-
-
-def _own_group(optimizer: Optimizer, parameter: Tensor) -> None:
-    """Move a parameter into a group without weight decay."""
-    for group in optimizer.param_groups:
-        at = next((i for i, p in enumerate(group["params"]) if p is parameter), None)
-        if at is None:
-            continue
-        lists: dict[str, Any] = {
-            key: [group[key].pop(at)] for key in ("params", "param_names") if key in group
-        }
-        decay = group["weight_decay"]
-        optimizer.param_groups.append({**group, **lists, "weight_decay": 0.0, "decay_of_new_rows": decay})
-        if not group["params"]:
-            optimizer.param_groups.remove(group)
-        return
-    raise ConfigError(
-        "new rows are of a parameter that the optimizer does not train; build it from the same model."
-    )
 
 
 def _set_embeddings(model: Any, settings: Trainable) -> dict[str, int]:

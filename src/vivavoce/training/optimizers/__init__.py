@@ -29,6 +29,8 @@ OPTIMIZERS = Registry(
 def build_optimizer(name: str, model: nn.Module, **settings: Any) -> Optimizer:
     """Build the optimizer called ``name`` for ``model``; wrap the model (FSDP2) and freeze parts before.
 
+    Of tables named in ``model.trained_rows`` only new rows are changed, see `new_rows`.
+
     Args:
         name: A row of ``OPTIMIZERS``.
         model: What to train; parameters that need no gradient are left out.
@@ -37,4 +39,9 @@ def build_optimizer(name: str, model: nn.Module, **settings: Any) -> Optimizer:
     Raises:
         ConfigError: No such optimizer, or a setting is out of range.
     """
-    return OPTIMIZERS.get(name)(model, **settings)
+    optimizer: Optimizer = OPTIMIZERS.get(name)(model, **settings)
+    if getattr(model, "trained_rows", None):
+        from vivavoce.training.optimizers.new_rows import protect_old_rows
+
+        protect_old_rows(model, optimizer)
+    return optimizer
