@@ -88,10 +88,15 @@ def test_every_row_is_pure_stays_in_range_and_takes_a_ratio(name):
 
 
 def test_rates_of_groups_are_multiplied_anew_each_time():
-    optimizer = torch.optim.SGD([{"params": PARAMETER, "lr": 2.0}])
+    rate = torch.tensor(4.0)
+    others = [torch.nn.Parameter(torch.ones(1))]
+    optimizer = torch.optim.AdamW(
+        [{"params": PARAMETER, "lr": 2.0}, {"params": others, "lr": rate}], foreach=False
+    )
     for factor in (0.5, 0.25, 1.0):
         set_learning_rate(optimizer, factor)
-        assert optimizer.param_groups[0]["lr"] == 2.0 * factor
+        assert [group["lr"] for group in optimizer.param_groups] == [2.0 * factor, 4.0 * factor]
+    assert optimizer.param_groups[1]["lr"] is rate  # kept as the tensor that the optimizer holds
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from vivavoce.base.errors import CheckpointError
 from vivavoce.models.lora import is_adapter
 from vivavoce.models.references import references
-from vivavoce.training.pieces import Pieces, check_names, pack_pieces
+from vivavoce.training.pieces import Pieces, check_names, is_packed, pack_pieces
 from vivavoce.training.random_state import random_state, set_random_state
+from vivavoce.training.schedules import set_group_rate
 from vivavoce.training.world import World
 
 FORMAT = 1
@@ -221,6 +223,18 @@ def _optimizer_state(model: nn.Module, optimizer: Optimizer) -> list[tuple[str, 
     return [(name, p, optimizer.state.get(p, {})) for name, p in model.named_parameters() if id(p) in inside]
 
 
+def _tensors_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors in a parameter's state; those of 8 bits that are whole by the plain tensors they are made of."""
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor) and is_packed(value) and not isinstance(value, DTensor):
+            inner = value.__tensor_flatten__()[0]  # type: ignore[attr-defined]
+            found |= {f"{key}.{name}": getattr(value, name) for name in inner}
+        elif isinstance(value, Tensor):
+            found[key] = value
+    return found
+
+
 def _load_optimizer(
     model: nn.Module, optimizer: Optimizer, pieces: Pieces, values: dict[str, Any], path: Path
 ) -> None:
@@ -231,24 +245,28 @@ def _load_optimizer(
     optimizer.zero_grad()
     parameters = dict(model.named_parameters())
     check_names(owners & {*parameters}, owners, path)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
     for group in optimizer.param_groups:
-        group["lr"] = 0.0
+        set_group_rate(group, 0.0)
     for name in owners:
         parameters[name].grad = torch.zeros_like(parameters[name])
     optimizer.step()
     optimizer.zero_grad()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+        set_group_rate(group, rate)
     found = _optimizer_state(model, optimizer)
-    check_names([f"optimizer/{n}/{key}" for n, _, state in found for key in state], stored, path)
-    for name, _, state in found:
-        for key in list(state):
-            where = f"optimizer/{name}/{key}"
-            if isinstance(state[key], Tensor):
-                pieces.fill(where, state[key])
-            else:
-                state[key] = values[where]
+    tensors = {f"optimizer/{n}/{key}": t for n, _, state in found for key, t in _tensors_of(state).items()}
+    plain = {
+        f"optimizer/{n}/{key}": (state, key)
+        for n, _, state in found
+        for key, value in state.items()
+        if not isinstance(value, Tensor)
+    }
+    check_names({*tensors, *plain}, stored, path)
+    for name, tensor in tensors.items():
+        pieces.fill(name, tensor)
+    for name, (state, key) in plain.items():
+        state[key] = values[name]
 
 
 def _write_own(
@@ -256,13 +274,10 @@ def _write_own(
 ) -> dict[str, Any]:
     """Write this process' files; returns name -> size and hash."""
     tensors = [(f"model/{name}", tensor) for name, tensor in _model_tensors(model)]
-    values = {}
+    values: dict[str, Any] = {}
     for name, _, state in _optimizer_state(model, optimizer) if optimizer is not None else ():
-        for key, value in state.items():
-            if isinstance(value, Tensor):
-                tensors.append((f"optimizer/{name}/{key}", value))
-            else:
-                values[f"optimizer/{name}/{key}"] = value
+        tensors += [(f"optimizer/{name}/{key}", tensor) for key, tensor in _tensors_of(state).items()]
+        values |= {f"optimizer/{name}/{k}": v for k, v in state.items() if not isinstance(v, Tensor)}
     files, entries = {}, []
     for number, (data, inside) in enumerate(pack_pieces(tensors, world.rank)):
         file = f"rank-{world.rank:05d}-{number:03d}.safetensors"

@@ -158,14 +158,17 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """The values here; states of 8 bits as the numbers they stand for, from which the same 8 bits are made again."""
+    """The values here; spread states of 8 bits as the numbers they stand for, rounded again when read."""
     here = _local(tensor)
-    return here.dequantize() if _is_packed(here) else here
+    return here.dequantize() if is_packed(here) else here
 
 
 def _dense_dtype(tensor: Tensor) -> torch.dtype:
-    return _dense(tensor).dtype if _is_packed(_local(tensor)) else tensor.dtype
+    return _dense(tensor).dtype if is_packed(_local(tensor)) else tensor.dtype
 
 
-def _is_packed(tensor: Tensor) -> bool:
+def is_packed(tensor: Tensor) -> bool:
+    """Whether a tensor is of a type that holds its values in others, as states of 8 bits do."""
+    if isinstance(tensor, DTensor):
+        tensor = tensor.to_local()
     return type(tensor) not in (Tensor, torch.nn.Parameter) and hasattr(tensor, "__tensor_flatten__")

@@ -50,7 +50,15 @@ def build_schedule(record: Mapping[str, Any], num_steps: int) -> Schedule:
 def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
     """Set the rate of every group to ``factor`` times the rate that the group was built with."""
     for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        set_group_rate(group, group.setdefault("initial_lr", float(group["lr"])) * factor)
+
+
+def set_group_rate(group: dict[str, Any], rate: float) -> None:
+    """Set the rate of one group, which some optimizers keep as a tensor that must stay the same object."""
+    if hasattr(group["lr"], "fill_"):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 @dataclass(frozen=True, kw_only=True)
