@@ -27,6 +27,7 @@ from vivavoce.data.build.quarantine import CRASHED, refuse_all_crashed
 _worker: dict[str, Any] = {}
 
 Progress = Callable[[Block, dict[str, Any]], None]
+Given = tuple[Pipeline, Context, Any, Workspace]
 
 
 def run_local(
@@ -65,8 +66,9 @@ def run_local(
             torch.set_num_threads(threads)
             _worker.clear()
         return
+    given = (pipeline, context, source, workspace)
     try:
-        given = pickle.dumps((pipeline, context, source, workspace))
+        pickle.dumps(given)  # as processes are sent it later, when a failure could say less
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ConfigError(
             f"the pipeline's context or source cannot be sent to worker processes ({error}); name functions and "
@@ -74,17 +76,16 @@ def run_local(
         ) from error
     rest = blocks
     while rest:
-        for block in _run_pool(given, workspace, rest, workers, report):
-            if not _run_pool(given, workspace, [block], 1, report):
+        for block in _run_pool(given, rest, workers, report):
+            if not _run_pool(given, [block], 1, report):
                 continue
-            report(block, _one_by_one(given, workspace, block, context))
+            report(block, _one_by_one(given, block))
         rest = [block for block in rest if not workspace.done(block)]
 
 
-def _run_pool(
-    given: bytes, workspace: Workspace, blocks: list[Block], workers: int, report: Progress
-) -> list[Block]:
+def _run_pool(given: Given, blocks: list[Block], workers: int, report: Progress) -> list[Block]:
     """Make blocks in processes until all are made, or one process dies; returns those that were lost with it."""
+    workspace = given[3]
     running: dict[Future[dict[str, Any]], Block] = {}
     rest: Iterator[Block] = iter(blocks)
     with _Pool(workers, given) as pool:
@@ -109,8 +110,9 @@ def _run_pool(
         return lost
 
 
-def _one_by_one(given: bytes, workspace: Workspace, block: Block, context: Context) -> dict[str, Any]:
+def _one_by_one(given: Given, block: Block) -> dict[str, Any]:
     """Make the rows of a block that kills its worker; one that kills a fresh process too is put aside."""
+    _, context, _, workspace = given
     made = Parcel([], [])
     row, tries, crashed = block.start, 0, 0
     while row < block.stop:
@@ -140,10 +142,10 @@ def _one_by_one(given: bytes, workspace: Workspace, block: Block, context: Conte
 class _Pool(ProcessPoolExecutor):
     """Workers that are gone when the run is: stopped by Ctrl-C, by an error, or killed with this process."""
 
-    def __init__(self, workers: int, given: bytes) -> None:
+    def __init__(self, workers: int, given: Given) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._others = set(multiprocessing.active_children())
-        super().__init__(workers, spawn, _begin_worker, (given,))
+        super().__init__(workers, spawn, _begin_worker, given)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is not None:
@@ -152,11 +154,11 @@ class _Pool(ProcessPoolExecutor):
         self.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker(given: bytes) -> None:
+def _begin_worker(pipeline: Pipeline, context: Context, source: Any, workspace: Workspace) -> None:
     """Set up a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started us
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _begin(*pickle.loads(given))
+    _begin(pipeline, context, source, workspace)
 
 
 def _leave_with_parent() -> None:

@@ -12,11 +12,11 @@ import json
 import logging
 import math
 import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivavoce.base import errors
 from vivavoce.base.errors import ConfigError, MissingExtraError, VivavoceError
 from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.blocks import Block, Workspace
@@ -57,10 +57,10 @@ def run_ray(
     try:
         by_number = {block.number: block for block in blocks}
         for row in _plan(pipeline, context, source, workspace, blocks, workers).iter_rows():
-            told = pickle.loads(row["told"])
-            if isinstance(told, VivavoceError):
-                raise told
-            report(by_number[row["number"]], told)
+            told = json.loads(row["told"])
+            if "error" in told:
+                raise getattr(errors, told["error"])(told["message"])
+            report(by_number[row["number"]], told["counts"])
     finally:
         if ours:
             ray.shutdown()
@@ -125,17 +125,23 @@ def floor(value: float, digits: int) -> float:
 
 
 def _passing_errors(work: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> Any:
-    """Let an error of ours travel on in the place of a result; Ray would wrap it and lose it."""
+    """Let an error of ours travel on, as JSON, in the place of a result; Ray would wrap it and lose it."""
 
     def call(self: Any, item: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(item.get("told"), VivavoceError):
+        if item.get("told"):
             return item
         try:
             return work(self, item)
         except VivavoceError as error:
-            return {**item, "made": None, "told": error}
+            return {**item, "made": None, "told": json.dumps(_record(error))}
 
     return call
+
+
+def _record(error: VivavoceError) -> dict[str, str]:
+    """An error's message and its class in `base.errors`, or the nearest there of one that lives elsewhere."""
+    named = (cls for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)
+    return {"error": next(named).__name__, "message": str(error)}
 
 
 class Read:
@@ -209,11 +215,11 @@ class Write:
         self.workspace, self.context, self.license = workspace, context, license
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        return {"number": item["number"], "told": pickle.dumps(self._write(item)["told"])}
+        return {"number": item["number"], "told": self._write(item)["told"]}
 
     @_passing_errors
     def _write(self, item: dict[str, Any]) -> dict[str, Any]:
         for _, row in item["made"].kept:
             row.license = row.license or self.license
         block = Block(item["number"], item["start"], item["stop"])
-        return {"told": self.workspace.write(block, item["made"], self.context.root)}
+        return {"told": json.dumps({"counts": self.workspace.write(block, item["made"], self.context.root)})}
