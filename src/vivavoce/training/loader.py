@@ -20,6 +20,7 @@ from vivavoce.training.documents import Document, make_document
 from vivavoce.training.packing import fit
 
 TOO_LONG, NOT_RENDERED = "too many tokens", "not rendered"
+PATIENCE = 500  # rows of no use, one after the other, before that is an error
 
 
 @dataclass
@@ -105,6 +106,7 @@ class Loader:
             decode="all" if processor.audio_token_id is not None else "untokenized",
             on_fault=data.on_fault,
             workers=data.workers,
+            keep_bytes=True,  # codes of another layout are of no use, and are made anew from the recording
             confirm=True,
         )
         self.faults: list[str] = []
@@ -144,6 +146,12 @@ class Loader:
             update.places.append((sample.place.position, sample.source, outcome))
             if sum(outcome == USED for _, _, outcome in update.places) == self.rows:
                 return update
+            if len(update.places) >= PATIENCE and not update.documents:
+                raise DataError(
+                    f"none of {len(update.places)} rows can be learned. "
+                    + (f"First: {update.faults[0]} " if update.faults else f"All have {TOO_LONG}. ")
+                    + "Look at the rows by: vivavoce data check --model, or raise batch.max_tokens."
+                )
         return update if update.places else None
 
     def _documents(self, sample: Sample, update: Update) -> tuple[list[Document], str]:

@@ -12,25 +12,16 @@ from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record
 from vivavoce.codecs.folders import quiet_transformers
 from vivavoce.models.compose import CodecSide, compose
-from vivavoce.models.config import Lora
 from vivavoce.models.loading import load_speech_lm, weight_arguments
-from vivavoce.models.lora import add_lora
 from vivavoce.training.config import ModelSettings
 from vivavoce.training.tiny_llm import TinyLLM, write_tiny_llm
 
 
-def build_model(
-    settings: ModelSettings,
-    lora: Mapping[str, Lora | dict[str, Any]],
-    folder: Path,
-    seed: int,
-    device: str = "cpu",
-) -> tuple[Any, Any]:
+def build_model(settings: ModelSettings, folder: Path, seed: int, device: str = "cpu") -> tuple[Any, Any]:
     """Build the model of a run.
 
     Args:
         settings: What it is made of.
-        lora: Part -> adapters; for a model that has them already they must be the same.
         folder: Of the run; random language models are written to ``folder/llm``.
         seed: Of all first values.
         device: Where it goes.
@@ -43,26 +34,13 @@ def build_model(
         ModelError: A part that is not there.
     """
     with quiet_transformers():
-        return _built(settings, lora, folder, seed, device)
+        return _built(settings, folder, seed, device)
 
 
-def _built(
-    settings: ModelSettings, lora: Mapping[str, Any], folder: Path, seed: int, device: str
-) -> tuple[Any, Any]:
+def _built(settings: ModelSettings, folder: Path, seed: int, device: str) -> tuple[Any, Any]:
     dtype = getattr(torch, settings.dtype)
     if settings.start is not None:
-        model, processor = load_speech_lm(settings.start, settings.quantize, device, dtype)
-        for part, wanted in lora.items():
-            adapters = wanted if isinstance(wanted, Lora) else read_record(Lora, wanted, f"lora.{part}")
-            there = model.config.lora.get(part)
-            if there is None:
-                add_lora(model, part, adapters)
-            elif there != adapters:
-                raise ConfigError(
-                    f"{settings.start} has adapters of rank {there.rank} in {part}, the recipe wants rank "
-                    f"{adapters.rank}; merge them first, or ask for the same."
-                )
-        return model, processor
+        return load_speech_lm(settings.start, settings.quantize, device, dtype)
     hears, speaks = dict(settings.hears or {}), dict(settings.speaks or {})
     faults = [
         f"hears.{key} is unknown beside encoder" for key in hears if "encoder" in hears and key not in _EARS
@@ -76,7 +54,6 @@ def _built(
         hears.get("connector"),
         hears=read_record(CodecSide, hears, "model.hears") if "codec" in hears else None,
         speaks=read_record(CodecSide, speaks, "model.speaks") if speaks else None,
-        lora=lora,
         init=settings.init,
         pad_rows_to=settings.pad_rows_to,
         seed=seed,

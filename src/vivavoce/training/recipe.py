@@ -31,7 +31,7 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Train
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(record, dict):
         raise ConfigError(f"{path} holds no settings; wanted at least model and data.")
     for key, value in (overrides or {}).items():
@@ -45,6 +45,12 @@ def _placed(data: DataSettings, folder: Path) -> DataSettings:
 
     def place(one: SetSettings) -> SetSettings:
         found: dict[str, Any] = {}
+        if isinstance(one.pipeline, Mapping):
+            source = dict(one.pipeline.get("source") or {})
+            for key in ("file", "path", "folder"):
+                if isinstance(source.get(key), str) and (folder / source[key]).exists():
+                    source[key] = str((folder / source[key]).resolve())
+            found["pipeline"] = {**one.pipeline, "source": source}
         for name in ("path", "pipeline"):
             given = getattr(one, name)
             if isinstance(given, str) and not Path(given).is_absolute() and (folder / given).exists():

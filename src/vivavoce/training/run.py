@@ -1,0 +1,271 @@
+"""A whole run: rows, model, training, and what is left in its folder.
+
+| in the folder | what |
+|---|---|
+| `config.json` | the resolved recipe, versions and command |
+| `data/` | sets that pipelines of the recipe made |
+| `checkpoints/` | what the run goes on from |
+| `metrics.jsonl`, `report.html`, `loss.png` | numbers, as they came and on one page |
+| `samples/` | what the model said |
+| `model/` | the trained model, for every command that takes one |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import vivavoce
+from vivavoce.base.errors import ConfigError, VivavoceError
+from vivavoce.base.records import read_record, write_record
+from vivavoce.data.build.pipeline import changes
+from vivavoce.data.conversation import Conversation
+from vivavoce.data.reader import DataSource
+from vivavoce.models.lora import is_adapter
+from vivavoce.training.config import SetSettings, TrainConfig
+from vivavoce.training.held_out import HeldOut
+from vivavoce.training.loader import Loader
+from vivavoce.training.loop import Progress, Trainer
+from vivavoce.training.models import build_model
+from vivavoce.training.objectives import OBJECTIVES
+from vivavoce.training.packed_attention import use_packed_attention
+from vivavoce.training.parallel import gathered_state, spread
+from vivavoce.training.report import write_report
+from vivavoce.training.samples import answer_rows, write_samples
+from vivavoce.training.schedules import build_schedule
+from vivavoce.training.sets import prepare_sets
+from vivavoce.training.trainable import Trainable, Trained, choose
+from vivavoce.training.world import World
+
+Echo = Callable[[str], None]
+
+
+@dataclass
+class Run:
+    """A run that is ready to train.
+
+    Attributes:
+        config: Its recipe.
+        folder: Where everything goes.
+        world: Of ranks.
+        sets, held_out: With paths.
+        model, processor: Built, with what is trained chosen, spread over the world.
+        trained: What is trained.
+        loader: Training rows, without end.
+        steps: Updates in all.
+        mode: How the model is spread.
+    """
+
+    config: TrainConfig
+    folder: Path
+    world: World
+    sets: Sequence[SetSettings]
+    held_out: Sequence[SetSettings]
+    model: Any
+    processor: Any
+    trained: Trained
+    loader: Loader
+    steps: int
+    mode: str
+
+
+def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda line: None) -> Run:
+    """Make rows and model of a run, and refuse what cannot train.
+
+    Raises:
+        VivavoceError: Settings, rows or model that do not go together; nothing was trained then.
+    """
+    if world.is_first:
+        _claim(folder, config)
+    world.barrier()
+    cls = OBJECTIVES.get(str(config.objective["type"]))
+    settings = read_record(Trainable, config.train, "train")
+    build_schedule(config.schedule, config.steps or 1000)
+    sets = prepare_sets(config.data.sets, folder, world, echo)
+    held_out = prepare_sets(config.data.held_out, folder, world, echo)
+    echo("the model")
+    model, processor = build_model(config.model, folder, config.seed, str(world.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        trained = choose(model, settings)
+    use_packed_attention(model.language_model)
+    model.config.use_cache = False
+    loader = Loader(
+        sets, config.data, config.batch, processor, cls.rendering, config.seed, world.rank, world.size
+    )
+    steps = config.steps or max(1, math.ceil(loader.rows_a_pass * config.epochs / config.batch.rows))
+    parallel = config.parallel
+    mode = spread(
+        model,
+        world,
+        parallel.mode,
+        activation_checkpointing=parallel.activation_checkpointing,
+        compile=parallel.compile,
+        autocast=parallel.autocast,
+    )
+    return Run(config, folder, world, sets, held_out, model, processor, trained, loader, steps, mode)
+
+
+def train(
+    config: TrainConfig,
+    folder: Path,
+    world: World | None = None,
+    report: Callable[[Progress], None] | None = None,
+    echo: Echo = lambda line: None,
+) -> dict[str, Any]:
+    """Train a recipe, or go on with it; the same call after any stop ends with the same weights.
+
+    Args:
+        config: The recipe.
+        folder: Of the run.
+        world: Of ranks; by default what the launcher says.
+        report: Told how far the run is.
+        echo: Told what is done before and after, line by line.
+
+    Returns:
+        The last metrics, with ``step``, ``steps`` and, at the end, ``exact`` (share of sampled answers that are right
+        to the last token) and ``model`` (its folder).
+
+    Raises:
+        VivavoceError: What is wrong with recipe, rows or model.
+    """
+    world = world or World.from_environment()
+    run = prepare(config, folder, world, echo)
+    if world.is_first:
+        _write_config(run)
+    for finding in run.trained.findings:
+        echo(f"warning: {finding}")
+    held_out = HeldOut(config, run.held_out, run.processor, world) if run.held_out else None
+
+    def measure(step: int) -> Mapping[str, Any]:
+        return held_out.measure(run.model) if held_out is not None else {}
+
+    trainer = Trainer(config, folder, run.model, run.processor, run.loader, world, run.steps, measure, report)
+    values = dict(trainer.run())
+    values |= {"step": trainer.step, "steps": run.steps}
+    if trainer.stopped:
+        echo(f"stopped after update {trainer.step} of {run.steps}; the same command goes on from there.")
+        return values
+    if held_out is not None:
+        values |= held_out.measure(run.model)
+    return values | _finish(run, values, echo)
+
+
+def _finish(run: Run, values: Mapping[str, Any], echo: Echo) -> dict[str, Any]:
+    """Save the model, have it answer some rows, and write the report."""
+    place = run.folder / "model"
+    state = gathered_state(run.model, run.world) if run.mode in ("fsdp", "hsdp") else None
+    found: dict[str, Any] = {}
+    if run.world.is_first:
+        save_model(run, place, state)
+        found["model"] = str(place)
+    samples: list[dict[str, Any]] = []
+    if run.config.keep.sample_every >= 0 and run.mode in ("none", "replicate") and run.world.is_first:
+        said = answer_rows(run.model, run.processor, _sample_rows(run))
+        if said:
+            found["exact"] = sum(one.exact for one in said) / len(said)
+        samples = write_samples(run.folder, said)
+    if run.world.is_first:
+        facts = {
+            "updates": f"{values['step']:,}",
+            "trained": str(run.trained),
+            "tokens learned from": f"{values.get('tokens', 0):,.0f}",
+            "audio": f"{values.get('audio_s', 0) / 3600:.2f} h",
+            "loss": f"{values.get('loss', math.nan):.4f}",
+        }
+        if "exact" in found:
+            facts["answers right to the last token"] = f"{found['exact']:.0%} of {len(samples)}"
+        write_report(run.folder, run.config.description or run.config.name, facts, samples)
+        echo(f"model: {place}")
+    run.world.barrier()
+    return found
+
+
+def save_model(run: Run, place: Path, state: Mapping[str, Any] | None = None) -> None:
+    """Write model and processor as a folder that every command takes."""
+    model = run.model
+    model.config.use_cache = True
+    text_trained = any(
+        p.requires_grad for n, p in model.named_parameters() if n.startswith("language_model.")
+    )
+    only_adapters = all(
+        is_adapter(n)
+        for n, p in model.named_parameters()
+        if p.requires_grad and n.startswith("language_model.")
+    )
+    merged = model.config.text_model_ref is not None and text_trained and not only_adapters
+    if merged:
+        model.config.text_model_ref = None
+    part = place.with_name(f".{place.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part, **({"state_dict": state} if state is not None else {}))
+    run.processor.save_pretrained(part)
+    shutil.rmtree(place, ignore_errors=True)
+    part.rename(place)
+
+
+def _sample_rows(run: Run) -> list[tuple[Conversation, Path | None]]:
+    """The first rows that are held out, or else of training."""
+    rows: list[tuple[Conversation, Path | None]] = []
+    for one in run.held_out or run.sets:
+        source = DataSource(str(one.path), one.name)
+        for number in range(min(len(source), run.config.keep.sample_rows - len(rows))):
+            with suppress(VivavoceError):
+                rows.append((source[number], source.root))
+    return rows
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    """Refuse a folder that holds another run.
+
+    Raises:
+        ConfigError: Says what differs.
+    """
+    path = folder / "config.json"
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; wanted a folder for the run.")
+    if path.is_file() and (folder / "checkpoints").is_dir():
+        before = _meaning(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+        now = _meaning(write_record(config))
+        if before != now:
+            told = changes(before, now)
+            raise ConfigError(f"{folder} holds another run ({told}); choose another folder, or remove it.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _meaning(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe decides the weights; the rest may change from one start of a run to the next."""
+    kept = {k: v for k, v in record.items() if k not in ("keep", "name", "description", "parallel")}
+    loaded: dict[str, Any] = json.loads(json.dumps(kept))
+    return loaded
+
+
+def _write_config(run: Run) -> None:
+    """Write what this run is and what it runs on."""
+    record = {
+        "recipe": write_record(run.config),
+        "steps": run.steps,
+        "mode": run.mode,
+        "processes": run.world.size,
+        "device": str(run.world.device),
+        "versions": {
+            "vivavoce": vivavoce.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    path = run.folder / "config.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    part.replace(path)
