@@ -14,7 +14,7 @@ from typing import Any
 
 from vivavoce.training.metrics_log import read_metrics
 
-WIDTH, HEIGHT, MARGIN = 640, 220, 44
+WIDTH, HEIGHT, MARGIN = 560, 220, 62
 COLOURS = (
     "#2563eb",
     "#dc2626",
@@ -126,7 +126,7 @@ def chart(series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         _, down = at(left, y).split(",")
         made.append(f"<line x1={MARGIN} x2={WIDTH - 8} y1={down} y2={down} stroke='#8884' />")
         made.append(
-            f"<text x={MARGIN - 4} y={down} font-size=11 text-anchor=end fill=currentColor>{y:.3g}</text>"
+            f"<text x={MARGIN - 4} y={down} font-size=11 text-anchor=end fill=currentColor>{_short(y)}</text>"
         )
     for x, anchor in ((left, "start"), (right, "end")):
         across, _ = at(x, low).split(",")
@@ -142,6 +142,11 @@ def chart(series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         for colour, (name, points) in zip(COLOURS * 2, series.items(), strict=False)
     )
     return "".join(made) + f"<div class=key>{names}</div>"
+
+
+def _short(value: float) -> str:
+    """A number for an axis."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _player(folder: Path, audio: Any) -> str:
