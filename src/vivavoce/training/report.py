@@ -14,7 +14,7 @@ from typing import Any
 
 from vivavoce.training.metrics_log import read_metrics
 
-WIDTH, HEIGHT, MARGIN = 560, 220, 62
+WIDTH, HEIGHT, MARGIN = 540, 220, 62
 COLOURS = (
     "#2563eb",
     "#dc2626",
