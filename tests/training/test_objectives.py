@@ -17,7 +17,7 @@ from tests.training.test_documents import dialogue, sample
 from torch import Tensor
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.training.distillation import distillation_loss
+from vivavoce.training.distillation import distillation_loss, prediction_mask
 from vivavoce.training.distillation_rows import DistillationRow, collate_rows
 from vivavoce.training.documents import Document, make_document
 from vivavoce.training.objectives import (
@@ -30,7 +30,7 @@ from vivavoce.training.objectives import (
     Totals,
 )
 from vivavoce.training.packed_attention import use_packed_attention
-from vivavoce.training.packing import idle, make_batch
+from vivavoce.training.packing import blank, make_batch
 
 FORMS = {
     "embeddings to text": tiny.embeddings_to_text,
@@ -161,6 +161,10 @@ def test_distillation_is_that_of_a_padded_batch(settings: dict[str, Any]) -> Non
         teacher = model.language_model(
             input_ids=padded["teacher_input_ids"], attention_mask=padded["teacher_attention_mask"]
         ).logits
+    masks = prediction_mask(padded["labels"]), prediction_mask(padded["teacher_labels"])
+    likeliest = [logits.argmax(dim=-1)[mask] for logits, mask in zip((student, teacher), masks, strict=True)]
+    agreed = float((likeliest[0] == likeliest[1]).float().mean())
+    assert 0 < agreed < 1
     plain = {k: v for k, v in settings.items() if k != "chunk"}
     wanted = distillation_loss(student, teacher, padded["labels"], padded["teacher_labels"], **plain)
     wanted.backward()
@@ -176,6 +180,7 @@ def test_distillation_is_that_of_a_padded_batch(settings: dict[str, Any]) -> Non
         parts = squared * (mean["kl"] + objective.config.eot_weight * mean["eot"])
         assert loss == pytest.approx(parts + objective.config.ce_weight * mean["ce"], abs=1e-4)
         assert metrics["eot"][1] == 8
+        assert mean["agreement"] == pytest.approx(agreed)
 
 
 def taught(seed: int) -> Document:
@@ -273,13 +278,13 @@ def test_a_chain_learns_the_same_tokens_by_more_context() -> None:
     assert abs(apart - chained) > 1e-3
 
 
-def test_idle_batches_add_nothing() -> None:
+def test_blank_batches_add_nothing() -> None:
     model = assistant_of("embeddings to text").model
     for name in ("sft", "distill"):
         documents, objective = documents_of("embeddings to text", name), OBJECTIVES.get(name)()
         batch = make_batch(documents)
         totals = objective.totals([batch])
-        nothing = idle(batch)
+        nothing = blank(3, teacher=name == "distill")
         assert objective.totals([nothing]) == Totals()
         loss, metrics = objective(model, nothing, totals)
         loss.backward()
@@ -287,7 +292,8 @@ def test_idle_batches_add_nothing() -> None:
         assert float(loss.detach()) == 0 and found and not any(bool(g.any()) for g in found.values())
         assert all(float(total) == float(count) == 0 for total, count in metrics.values())
         assert metrics.keys() == objective(model, batch, totals)[1].keys()
-        assert len(batch.learned) and nothing.inputs().keys() == batch.inputs().keys()
+        layers = [n for n in found if n.startswith("language_model.model.layers.")]
+        assert len(layers) == 18  # every layer runs backwards
 
 
 def test_what_cannot_be_learned_is_said() -> None:

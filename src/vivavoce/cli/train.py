@@ -12,7 +12,7 @@ import typer
 from vivavoce.base.errors import ConfigError
 from vivavoce.cli.options import Debug, Json
 from vivavoce.cli.overrides import read_overrides
-from vivavoce.cli.screen import note, print_json, print_result
+from vivavoce.cli.screen import note, print_json, print_result, printable
 
 if TYPE_CHECKING:
     from vivavoce.training.loop import Progress
@@ -72,6 +72,8 @@ def train(
     print_result(
         f"{out}  update {found['step']} of {found['steps']}, loss {found.get('loss', float('nan')):.4f}"
     )
+    for line in found["rows"]:
+        print_result(printable(line))
     if "exact" in found:
         print_result(f"answers right to the last token: {found['exact']:.0%}")
     if "model" in found:

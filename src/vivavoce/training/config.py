@@ -21,9 +21,11 @@ class ModelSettings:
 
     Attributes:
         start: A speech LM to go on with: "nano", a folder, a file or a hub id. Without it, the parts below.
-        llm: Folder or hub id of a causal LM with a chat template; or an object for `tiny_llm.TinyLLM`, a random one.
-        hears: ``{"encoder": folder, hub id or record, "connector": record}`` for embeddings, or ``{"codec", "layout",
-            "style"}`` for codec tokens. None does not hear (or as ``start``).
+        llm: Folder or hub id of a causal LM with a chat template; or an object for `tiny_llm.TinyLLM`, a random one,
+            which under ``knows`` may be taught a few answers first (`tiny_teaching.Lesson`).
+        hears: ``{"encoder": folder, hub id or record, "connector": record}`` for embeddings, perhaps with
+            ``clip_before``, ``clip_after``, ``shortest_samples``, ``prompts`` and ``transcribe_prompt`` of
+            `EmbeddingsIn`; or ``{"codec", "layout", "style"}`` for codec tokens. None does not hear (or as ``start``).
         speaks: ``{"codec", "layout", "style", "prompt", "speakers"}`` for codec tokens. None does not speak.
         init: Filling of new rows of the vocabulary: "mean", "normal" or "copy".
         pad_rows_to: Round the rows of the vocabulary up to a multiple.
@@ -133,10 +135,12 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{n} is {getattr(self, n)}, wanted 1 or more"
-            for n in ("rows", "max_tokens")
-            if getattr(self, n) < 1
+            f"{n} is {getattr(self, n)}, wanted {least} or more"
+            for n, least in (("rows", 1), ("max_tokens", 2))
+            if getattr(self, n) < least
         ]
+        if self.max_audio_s is not None and not self.max_audio_s > 0:
+            faults.append(f"max_audio_s is {self.max_audio_s}, wanted above 0 or null")
         if self.pad_to is not None and not 1 <= self.pad_to <= self.max_tokens:
             faults.append(f"pad_to is {self.pad_to}, wanted 1 to max_tokens")
         if faults:
@@ -212,6 +216,15 @@ class KeepSettings:
     sample_rows: int = 4
     trackers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        least = {"save_every": 0, "keep_last": 1, "log_every": 1, "measure_every": 0, "measure_rows": 1}
+        least |= {"sample_every": -1, "sample_rows": 1}
+        faults = [
+            f"{n} is {getattr(self, n)}, wanted {k} or more" for n, k in least.items() if getattr(self, n) < k
+        ]
+        if faults:
+            raise ConfigError("; ".join(faults))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -229,7 +242,8 @@ class TrainConfig:
         data: Rows.
         batch: Updates.
         optimizer: Steps.
-        schedule: ``{"type": name in SCHEDULES, ...its settings}``.
+        schedule: ``{"type": name in SCHEDULES, ...its settings}``; always as long as the run, so it has no length of
+            its own.
         parallel: Devices.
         keep: Files.
     """
@@ -259,5 +273,12 @@ class TrainConfig:
             faults.append("objective.type is missing")
         if "type" not in self.schedule:
             faults.append("schedule.type is missing")
+        hears = self.model.hears or {}
+        if self.objective.get("type") == "distill" and self.model.start is None and "encoder" not in hears:
+            faults.append(
+                "objective.type is 'distill', which teaches ears by embeddings, and the model "
+                + ("hears by codec tokens" if hears else "does not hear")
+                + "; give model.hears an encoder, or take 'sft'"
+            )
         if faults:
             raise ConfigError("; ".join(faults))

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from vivavoce.base.errors import DataError
 from vivavoce.training.config import BatchSettings, SetSettings, TrainConfig
 from vivavoce.training.loader import Loader
-from vivavoce.training.loop import build_objective
+from vivavoce.training.loop import autocast, build_objective
 from vivavoce.training.objectives import Totals
-from vivavoce.training.packing import PackedBatch, idle, make_batch, pack
+from vivavoce.training.packing import PackedBatch, blank, make_batch, pack
 from vivavoce.training.trainable import train_mode
 from vivavoce.training.world import World
 
@@ -25,12 +26,15 @@ class HeldOut:
         sets: With paths.
         processor: Of the model.
         world: Each process measures its share of the rows.
+
+    Raises:
+        DataError: A set has no row that can be measured.
     """
 
     def __init__(
         self, config: TrainConfig, sets: Sequence[SetSettings], processor: Any, world: World
     ) -> None:
-        self.config, self.world = config, world
+        self.config, self.world, self.pad_id = config, world, processor.pad_id
         self.objective = build_objective(config, processor)
         self.batches: dict[str, list[PackedBatch]] = {}
         batch = BatchSettings(
@@ -52,7 +56,14 @@ class HeldOut:
                 1,
             )
             rows = -(-config.keep.measure_rows // world.size)
-            documents = [document for update in islice(loader, rows) for document in update.documents]
+            documents = []
+            for update in islice(loader, rows):
+                documents += update.documents
+                loader.done(update)
+            if not world.most(len(documents)):
+                raise DataError(
+                    f"the held-out set {one.name!r} has no row that can be measured. {loader.told()}"
+                )
             groups = pack(documents, batch.max_tokens, batch.max_audio_s) if documents else []
             self.batches[str(one.name)] = [make_batch([documents[i] for i in group]) for group in groups]
 
@@ -65,12 +76,11 @@ class HeldOut:
         for name, batches in self.batches.items():
             own = self.objective.totals(batches)
             totals = Totals(**self.world.sum(vars(own)))
-            if not totals.positions:
-                continue
             sums: dict[str, Any] = {}
-            most = self.world.most(len(batches))
-            for batch in [*batches, *(idle(batches[0]) for _ in range(most - len(batches)) if batches)]:
-                loss, metrics = self.objective(model, batch.to(self.world.device), totals)
+            more = self.world.most(len(batches)) - len(batches)
+            for batch in [*batches, *[blank(self.pad_id, self.objective.rendering == "distill")] * more]:
+                with autocast(self.config, self.world):
+                    loss, metrics = self.objective(model, batch.to(self.world.device), totals)
                 for key, pair in (metrics | {"loss": (loss, 0.0)}).items():
                     before = sums.get(key, (0.0, 0.0))
                     sums[key] = (before[0] + pair[0], before[1] + pair[1])

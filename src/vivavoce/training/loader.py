@@ -6,7 +6,7 @@ row it would have had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError, VivavoceError
 from vivavoce.data.reader import DataSource, Filters, Mixing, Reader, Sample, Stream
 from vivavoce.data.reader.reading import USED
-from vivavoce.training.config import BatchSettings, DataSettings, SetSettings, TrainConfig
+from vivavoce.training.config import BatchSettings, DataSettings, SetSettings
 from vivavoce.training.documents import Document, make_document
 from vivavoce.training.packing import fit
+from vivavoce.training.world import World
 
 TOO_LONG, NOT_RENDERED = "too many tokens", "not rendered"
+MOST_FAULTS = 20
 PATIENCE = 500  # rows of no use, one after the other, before that is an error
 
 
@@ -68,17 +70,8 @@ class Loader:
         world_size: int = 1,
         passes: int | None = None,
     ) -> None:
-        if batch.rows % world_size:
-            raise ConfigError(
-                f"batch.rows is {batch.rows} for {world_size} ranks; wanted a multiple, such as "
-                f"{(batch.rows // world_size + 1) * world_size}."
-            )
-        self.rows, self.batch, self.processor, self.objective = (
-            batch.rows // world_size,
-            batch,
-            processor,
-            objective,
-        )
+        self.rows, self.batch = rows_of_rank(batch, world_size), batch
+        self.processor, self.objective = processor, objective
         self.on_fault = data.on_fault
         mixing = Mixing(
             weights=tuple(one.weight for one in sets),
@@ -108,8 +101,9 @@ class Loader:
             workers=data.workers,
             keep_bytes=True,  # codes of another layout are of no use, and are made anew from the recording
             confirm=True,
+            patience=max(PATIENCE, min(10_000, 2 * self.rows_a_pass)),
         )
-        self.faults: list[str] = []
+        self._faults: list[str] = []
 
     @property
     def rows_a_pass(self) -> int:
@@ -136,7 +130,7 @@ class Loader:
         """Count the rows of an update as used or left out."""
         for place in update.places:
             self.stream.done(*place)
-        self.faults = [*self.faults, *update.faults][:20]
+        self._faults = [*self._faults, *update.faults][:MOST_FAULTS]
 
     def _next(self, samples: Iterator[Sample]) -> Update | None:
         update = Update([], [], [])
@@ -173,19 +167,65 @@ class Loader:
             return [], NOT_RENDERED
         return (found, USED) if found else ([], TOO_LONG)
 
+    @property
+    def faults(self) -> list[str]:
+        """Why the first rows were left out in which something is wrong, a sentence each."""
+        return list(dict.fromkeys([*self._faults, *self.reader.faults]))[:MOST_FAULTS]
+
+    def told(self) -> str:
+        """What became of the rows of this rank, in sentences."""
+        return " ".join(told_rows(self.stream.totals(), self.faults[:1]))
+
     def state_dict(self) -> dict[str, Any]:
         """How far this rank has come, as JSON."""
-        return self.reader.state_dict()
+        return {**self.reader.state_dict(), "faults": self.faults}
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on where the states of all ranks were saved, on any number of ranks."""
         self.reader.load_state_dict(states)
+        self._faults = [fault for state in states for fault in state["faults"]]
 
 
-def train_loader(
-    config: TrainConfig, sets: Sequence[SetSettings], processor: Any, rank: int, world: int
-) -> Loader:
-    """The loader of a run's training rows, without end."""
-    return Loader(
-        sets, config.data, config.batch, processor, str(config.objective["type"]), config.seed, rank, world
-    )
+def rows_of_rank(batch: BatchSettings, world_size: int) -> int:
+    """Rows of an update that each rank learns.
+
+    Raises:
+        ConfigError: They cannot be dealt out evenly.
+    """
+    if batch.rows % world_size:
+        raise ConfigError(
+            f"batch.rows is {batch.rows} for {world_size} ranks; wanted a multiple, such as "
+            f"{(batch.rows // world_size + 1) * world_size}."
+        )
+    return batch.rows // world_size
+
+
+def all_rows(loader: Loader, world: World) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """What became of the rows of all ranks, by set, and the first faults of each rank.
+
+    Returns:
+        (set -> outcome -> rows, counted anew in every pass; sentences).
+    """
+    totals: dict[str, dict[str, int]] = {}
+    faults: list[str] = []
+    state = loader.state_dict()
+    before = state["counts_before"] if world.is_first else []  # the same on all ranks
+    for counts, told in world.gather([[*before, *state["counts"]], state["faults"]]):
+        for name, outcome, count in counts:
+            own = totals.setdefault(name, {})
+            own[outcome] = own.get(outcome, 0) + count
+        faults += told
+    return totals, list(dict.fromkeys(faults))
+
+
+def told_rows(totals: Mapping[str, Mapping[str, int]], faults: Sequence[str]) -> list[str]:
+    """Rows that were learned and those left out, in lines for people."""
+    lines = []
+    for name, counts in totals.items():
+        out = {outcome: count for outcome, count in counts.items() if outcome != USED}
+        line = f"{name}: {counts.get(USED, 0):,} rows learned"
+        if out:
+            reasons = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(out.items()))
+            line += f", {sum(out.values()):,} left out ({reasons})"
+        lines.append(f"{line}, counted anew in every pass.")
+    return lines + [f"left out: {fault}" for fault in faults]

@@ -11,17 +11,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
-import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vivavoce.base.errors import DataError, TrainingError
-from vivavoce.base.records import read_record
+from vivavoce.base.records import read_record, write_record
 from vivavoce.data.reader.chance import seed_of
 from vivavoce.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from vivavoce.training.config import TrainConfig
@@ -29,11 +29,12 @@ from vivavoce.training.loader import Loader, Update
 from vivavoce.training.metrics_log import MetricsLog
 from vivavoce.training.objectives import OBJECTIVES, Totals
 from vivavoce.training.optimizers import build_optimizer
-from vivavoce.training.packing import PackedBatch, idle, make_batch, pack
+from vivavoce.training.packing import PackedBatch, blank, make_batch, pack
 from vivavoce.training.parallel import finish_gradients
 from vivavoce.training.schedules import build_schedule, set_learning_rate
 from vivavoce.training.speed import flops_per_token, peak_flops
 from vivavoce.training.trainable import train_mode
+from vivavoce.training.window import Window
 from vivavoce.training.world import World
 
 MOST_BAD = 20  # updates in a row without a finite gradient
@@ -54,20 +55,6 @@ class Progress:
     values: dict[str, Any]
 
 
-@dataclass
-class _Window:
-    """What happened since the last line."""
-
-    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
-    updates: int = 0
-    norm: float = 0.0
-    tokens: float = 0.0
-    padding: float = 0.0
-    documents: float = 0.0
-    audio_s: float = 0.0
-    since: float = field(default_factory=time.perf_counter)
-
-
 class Trainer:
     """A run on this rank.
 
@@ -79,8 +66,15 @@ class Trainer:
         loader: Training rows, without end.
         world: Of ranks.
         steps: Updates in all.
-        measure: Called with the step now and then; its numbers join the metrics.
+        measure: Called with the step now and then, and after the last; its numbers join the metrics.
+        sample: Called with the step now and then.
         report: Told how far the run is.
+        echo: Told where a run goes on.
+
+    Attributes:
+        step: Updates done.
+        values: Numbers of the last line of metrics.
+        stopped: Whether a stop was asked for before the end.
     """
 
     def __init__(
@@ -93,11 +87,13 @@ class Trainer:
         world: World,
         steps: int,
         measure: Callable[[int], Mapping[str, Any]] | None = None,
+        sample: Callable[[int], None] | None = None,
         report: Callable[[Progress], None] | None = None,
+        echo: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.config, self.folder, self.model, self.processor = config, folder, model, processor
         self.loader, self.world, self.steps = loader, world, steps
-        self.measure, self.report = measure, report
+        self.measure, self.sample, self.report, self.echo = measure, sample, report, echo
         self.objective = build_objective(config, processor)
         settings = config.optimizer
         self.optimizer = build_optimizer(
@@ -113,7 +109,9 @@ class Trainer:
         self.checkpoints = folder / "checkpoints"
         self.step, self.stopped = 0, False
         self.counts = {"tokens": 0.0, "audio_s": 0.0, "documents": 0.0, "skipped_steps": 0.0}
-        self._bad = 0
+        self.values: dict[str, Any] = {}
+        self.window = Window()
+        self._bad, self._saved = 0, 0
 
     def run(self) -> dict[str, Any]:
         """Train to the end, or until asked to stop (``stopped`` tells); the last line of metrics.
@@ -123,11 +121,10 @@ class Trainer:
             DataError: The rows are at an end.
         """
         self._resume()
-        first = self.world.is_first
-        log = (
-            MetricsLog(self.folder, self.step, self.config.keep.trackers, self.config.name) if first else None
-        )
-        keep, window, values = self.config.keep, _Window(), dict[str, Any]()
+        keep, log = self.config.keep, None
+        if self.world.is_first:
+            record = write_record(self.config)
+            log = MetricsLog(self.folder, self.step, keep.trackers, self.config.name, record)
         updates = iter(self.loader)
         try:
             with self._signals():
@@ -137,30 +134,38 @@ class Trainer:
                         raise DataError(
                             "the rows are at an end before the run is; give it more rows, or fewer steps."
                         )
-                    self._learn(update, window)
-                    if self.step % keep.log_every == 0 or self.step in (1, self.steps):
-                        values, window = self._line(window), _Window()
-                        if self.measure and self._due(keep.measure_every):
-                            values |= self.measure(self.step)
-                            window = _Window()
-                        if log is not None:
-                            log.write(self.step, values)
-                        if self.report is not None:
-                            self.report(Progress(self.step, self.steps, values))
+                    self._learn(update)
+                    self._tell(log)
                     if self._due(keep.save_every) and self.step < self.steps:
                         self.save()
+                self.stopped = self.step < self.steps
+                if self.step > self._saved:
+                    self.save()
         finally:
             updates.close()  # type: ignore[attr-defined]
             if log is not None:
                 log.close()
-        self.stopped = self.step < self.steps
-        self.save()
-        return values
+        return self.values
+
+    def _tell(self, log: MetricsLog | None) -> None:
+        """Write a line where one is due, with the loss on held-out rows where that is."""
+        keep, last = self.config.keep, self.step == self.steps
+        measure = self.measure if last or self._due(keep.measure_every) else None
+        if measure or last or self.step == 1 or self._due(keep.log_every):
+            self.values = self._line() | dict(measure(self.step) if measure else {})
+            if log is not None:
+                log.write(self.step, self.values)
+            if self.report is not None:
+                self.report(Progress(self.step, self.steps, self.values))
+            self.window = Window()
+        if self.sample is not None and self._due(keep.sample_every) and not last:
+            with self.window.paused():
+                self.sample(self.step)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _learn(self, update: Update, window: _Window) -> None:
+    def _learn(self, update: Update) -> None:
         """Make one update."""
         torch.manual_seed(
             seed_of(self.config.seed, self.step * self.world.size + self.world.rank) % (1 << 63)
@@ -174,7 +179,7 @@ class Trainer:
         train_mode(self.model)
         for batch in self._even(batches):
             batch = batch.to(self.world.device)
-            with self._autocast():
+            with autocast(self.config, self.world):
                 loss, metrics = self.objective(self.model, batch, totals)
             loss.backward()
             for name, pair in (metrics | {"loss": (loss.detach(), 0.0)}).items():
@@ -193,16 +198,10 @@ class Trainer:
             "audio_s": sum(batch.audio_s for batch in batches),
         }
         told = self.world.sum({**{f"m/{k}": v for k, v in sums.items()}, **sizes})
-        for name in sizes:
-            setattr(window, name, getattr(window, name) + told[name])
-            if name in self.counts:
-                self.counts[name] += told[name]
-        for name in sums:
-            a, b = told[f"m/{name}"]
-            before = window.sums.get(name, (0.0, 0.0))
-            window.sums[name] = (before[0] + a, before[1] + b)
-        window.updates += 1
-        window.norm = norm
+        for name in self.counts.keys() & sizes.keys():
+            self.counts[name] += told[name]
+        metrics = {name: told[f"m/{name}"] for name in sums} if math.isfinite(norm) else {}
+        self.window.add(metrics, told, norm)
 
     def _step(self, norm: float) -> None:
         """Step by the gradients, unless they are not finite."""
@@ -230,32 +229,27 @@ class Trainer:
     def _even(self, batches: Sequence[PackedBatch]) -> Iterator[PackedBatch]:
         """As many as the rank with the most has, since sharded models meet in every pass."""
         yield from batches
-        for _ in range(self.world.most(len(batches)) - len(batches)):
-            yield idle(batches[0])
-
-    def _autocast(self) -> Any:
-        if not self.config.parallel.autocast:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, torch.bfloat16)
+        more = self.world.most(len(batches)) - len(batches)
+        yield from [blank(self.processor.pad_id, self.objective.rendering == "distill")] * more
 
     # what is told and kept
 
-    def _line(self, window: _Window) -> dict[str, Any]:
+    def _line(self) -> dict[str, Any]:
         """Numbers of the updates since the last line."""
-        seconds = max(1e-9, time.perf_counter() - window.since)
-        made: dict[str, Any] = {name: total / count for name, (total, count) in window.sums.items() if count}
-        groups = self.optimizer.param_groups
-        length = window.tokens / max(1.0, window.documents)
+        window, sizes = self.window, self.window.sizes
+        seconds, tokens = window.spent(), sizes["tokens"]
+        made: dict[str, Any] = window.means()
+        length = tokens / max(1.0, sizes["documents"])
         peak = peak_flops(self.world.device)
         if peak:
-            done = flops_per_token(self.model, int(length)) * window.tokens / seconds
+            done = flops_per_token(self.model, int(length)) * tokens / seconds
             made["mfu"] = done / (peak * self.world.size)
         return made | {
-            "lr": groups[0]["lr"],
+            "lr": self.optimizer.param_groups[0]["lr"],
             "grad_norm": window.norm,
-            "padding": window.padding / max(1.0, window.tokens + window.padding),
-            "tokens_per_s": window.tokens / seconds,
-            "audio_s_per_s": window.audio_s / seconds,
+            "padding": sizes["padding"] / max(1.0, tokens + sizes["padding"]),
+            "tokens_per_s": tokens / seconds,
+            "audio_s_per_s": sizes["audio_s"] / seconds,
             **self.counts,
         }
 
@@ -271,20 +265,32 @@ class Trainer:
             self.model,
             self.optimizer,
             reader=self.loader.state_dict(),
-            counters={"counts": self.counts, "bad": self._bad},
+            counters={
+                "counts": self.counts,
+                "bad": self._bad,
+                "values": self.values,
+                "window": self.window.record(),
+            },
             world=self.world,
             keep_last=self.config.keep.keep_last,
         )
+        self._saved = self.step
 
     def _resume(self) -> None:
         """Go on from the last good checkpoint, if there is one."""
-        path = latest_checkpoint(self.checkpoints, self.world)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            path = latest_checkpoint(self.checkpoints, self.world)
+        for warning in told:
+            self.echo(f"warning: {warning.message}")
         if path is None:
             return
         found = load_checkpoint(path, self.model, self.optimizer, world=self.world)
-        self.step = found.step
+        self.step = self._saved = found.step
         self.counts, self._bad = dict(found.counters["counts"]), found.counters["bad"]
+        self.values, self.window = found.counters["values"], Window.from_record(found.counters["window"])
         self.loader.load_state_dict(found.readers)
+        self.echo(f"going on after update {self.step} of {self.steps}")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -304,6 +310,13 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def autocast(config: TrainConfig, world: World) -> Any:
+    """Compute in bfloat16 where a run says so."""
+    if not config.parallel.autocast:
+        return nullcontext()
+    return torch.autocast(world.device.type, torch.bfloat16)
 
 
 def build_objective(config: TrainConfig, processor: Any) -> Any:

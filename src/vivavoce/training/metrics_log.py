@@ -5,13 +5,17 @@ The file of a run that was stopped and goes on has every step once, as if it had
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from vivavoce.base.errors import DataError, MissingExtraError
+from vivavoce.base.errors import DataError, MissingExtraError, TrainingError
 from vivavoce.base.registry import Registry
 
 TRACKERS = Registry(
@@ -26,13 +30,29 @@ TRACKERS = Registry(
 
 
 class Tracker(Protocol):
-    """Another place for metrics; a row of ``TRACKERS`` is called with the run's name, folder and record."""
+    """Another place for metrics; a row of ``TRACKERS`` is called with the run's name, folder and record.
+
+    A row may name the package that it needs as ``module``.
+    """
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Take the numbers of a step."""
 
     def close(self) -> None:
         """No more will come."""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Look whether trackers can be used, before anything is trained.
+
+    Raises:
+        ConfigError: No such tracker.
+        MissingExtraError: Its package is not installed.
+    """
+    for name in names:
+        module = getattr(TRACKERS.get(name), "module", None)
+        if module is not None and find_spec(module) is None:
+            raise MissingExtraError(f"tracker {name} needs: pip install {module}.")
 
 
 class MetricsLog:
@@ -62,17 +82,32 @@ class MetricsLog:
         self.trackers: list[Tracker] = [TRACKERS.get(t)(name, folder, record or {}) for t in trackers]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Add the numbers of a step."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+        """Add the numbers of a step; those that are not finite are null in the file and not told to trackers.
+
+        Raises:
+            TrainingError: The file cannot be written.
+        """
+        line = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in {"step": step, **values}.items()
+        }
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path} cannot be written ({error}); make room, and run the same command again to go on from "
+                "the last checkpoint."
+            ) from error
+        numbers = {k: float(v) for k, v in line.items() if isinstance(v, int | float) and k != "step"}
         for tracker in self.trackers:
             tracker.log(step, numbers)
 
     def close(self) -> None:
         """Write all that is held back."""
-        if not self._file.closed:
+        with suppress(OSError):  # a full disk was told of by write
             os.fsync(self._file.fileno())
+        with suppress(OSError):
             self._file.close()
         for tracker in self.trackers:
             tracker.close()
@@ -102,11 +137,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 class TensorBoard:
     """Event files under ``tensorboard/``."""
 
+    module = "tensorboard"
+
     def __init__(self, name: str, folder: Path, record: Any) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtraError("tracker tensorboard needs: pip install tensorboard.") from error
+        check_trackers(["tensorboard"])
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -123,12 +159,8 @@ class _Service:
     module = ""
 
     def __init__(self, name: str, folder: Path, record: Any) -> None:
-        import importlib
-
-        try:
-            self._module: Any = importlib.import_module(self.module)
-        except ImportError as error:
-            raise MissingExtraError(f"tracker {self.module} needs: pip install {self.module}.") from error
+        check_trackers([self.module])
+        self._module: Any = importlib.import_module(self.module)
         self._module.init(project="vivavoce", name=name, config=record, **self.options(folder))
 
     def options(self, folder: Path) -> dict[str, Any]:

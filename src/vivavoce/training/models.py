@@ -9,22 +9,26 @@ from typing import Any
 import torch
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.base.records import read_record
+from vivavoce.base.records import read_record, write_record
 from vivavoce.codecs.folders import quiet_transformers
 from vivavoce.models.compose import CodecSide, compose
+from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.loading import load_speech_lm, weight_arguments
+from vivavoce.models.processor import SpeechProcessor
 from vivavoce.training.config import ModelSettings
 from vivavoce.training.tiny_llm import TinyLLM, write_tiny_llm
+from vivavoce.training.tiny_teaching import Lesson, teach
+from vivavoce.training.world import World
 
 
-def build_model(settings: ModelSettings, folder: Path, seed: int, device: str = "cpu") -> tuple[Any, Any]:
+def build_model(settings: ModelSettings, folder: Path, seed: int, world: World) -> tuple[Any, Any]:
     """Build the model of a run.
 
     Args:
         settings: What it is made of.
         folder: Of the run; random language models are written to ``folder/llm``.
         seed: Of all first values.
-        device: Where it goes.
+        world: Each process builds the model on its device; the first writes what is written.
 
     Returns:
         ``(SpeechLM, SpeechProcessor)``; float32 or bfloat16 weights.
@@ -34,10 +38,11 @@ def build_model(settings: ModelSettings, folder: Path, seed: int, device: str = 
         ModelError: A part that is not there.
     """
     with quiet_transformers():
-        return _built(settings, folder, seed, device)
+        return _built(settings, folder, seed, world)
 
 
-def _built(settings: ModelSettings, folder: Path, seed: int, device: str) -> tuple[Any, Any]:
+def _built(settings: ModelSettings, folder: Path, seed: int, world: World) -> tuple[Any, Any]:
+    device = str(world.device)
     dtype = getattr(torch, settings.dtype)
     if settings.start is not None:
         return load_speech_lm(settings.start, settings.quantize, device, dtype)
@@ -49,7 +54,7 @@ def _built(settings: ModelSettings, folder: Path, seed: int, device: str) -> tup
         raise ConfigError("; ".join(faults) + f"; known: {', '.join(_EARS)}.")
     weights = weight_arguments(settings.quantize, device, dtype)
     model, processor = compose(
-        _llm(settings, folder),
+        _llm(settings, folder, world),
         hears.get("encoder"),
         hears.get("connector"),
         hears=read_record(CodecSide, hears, "model.hears") if "codec" in hears else None,
@@ -62,15 +67,29 @@ def _built(settings: ModelSettings, folder: Path, seed: int, device: str) -> tup
     )
     if isinstance(settings.llm, Mapping):
         model.config.text_model_ref = None  # a random one is nowhere else
+    ears = {key: value for key, value in hears.items() if key in _ASKED}
+    if ears and "encoder" in hears:
+        record = write_record(model.config.audio_in) | ears
+        model.config.audio_in = read_record(EmbeddingsIn, record, "model.hears")
+        processor = SpeechProcessor.for_config(processor.tokenizer, model.config)
     return model, processor
 
 
-_EARS = ("encoder", "connector")
+_ASKED = ("clip_before", "clip_after", "shortest_samples", "prompts", "transcribe_prompt")
+_EARS = ("encoder", "connector", *_ASKED)
 
 
-def _llm(settings: ModelSettings, folder: Path) -> str | Path:
+def _llm(settings: ModelSettings, folder: Path, world: World) -> str | Path:
     """Folder or hub id of the language model; a random one is written first."""
     if isinstance(settings.llm, str):
         return settings.llm
-    tiny = read_record(TinyLLM, settings.llm or {}, "model.llm")
-    return write_tiny_llm(folder / "llm", tiny)
+    record = dict(settings.llm or {})
+    knows = record.pop("knows", None)
+    tiny = read_record(TinyLLM, record, "model.llm")
+    lesson = None if knows is None else read_record(Lesson, knows, "model.llm.knows")
+    if world.is_first:
+        write_tiny_llm(folder / "llm", tiny)
+        if lesson is not None:
+            teach(folder / "llm", lesson)
+    world.barrier()
+    return folder / "llm"

@@ -253,19 +253,18 @@ def make_batch(
     )
 
 
-def idle(batch: PackedBatch) -> PackedBatch:
-    """The batch without anything to learn, for a process that has no more batches while others have.
+def blank(pad_id: int, teacher: bool = False) -> PackedBatch:
+    """A batch without anything to learn, for a process that has no more batches while others have.
 
-    Its loss is 0 and so are its gradients; the model does all that it does for the batch, as sharded models must.
+    Its loss is 0 and so are its gradients; every layer of the language model runs, as sharded models must.
+
+    Args:
+        pad_id: What it is filled with.
+        teacher: Whether it has one, for distillation.
     """
-
-    def unlearned(text: PackedText) -> dict[str, Any]:
-        none = text.learned[:0]
-        return {"weights": torch.zeros_like(text.weights), "learned": none, "ends": none}
-
-    teacher = None if batch.teacher is None else replace(batch.teacher, **unlearned(batch.teacher))
-    empty: dict[str, Any] = {"audio_s": 0.0, "ids": (), "sources": ()}
-    return replace(batch, **unlearned(batch), teacher=teacher, **empty)
+    ids, weights = np.full(2, pad_id), np.zeros(2, dtype=np.float32)
+    kinds = np.zeros(2, dtype=np.int8)
+    return make_batch([Document("", "", ids, weights, kinds, teacher=(ids, weights) if teacher else None)])
 
 
 def _text(

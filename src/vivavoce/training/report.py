@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ CHARTS = (
 
 
 def write_report(
-    folder: Path, title: str, facts: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()
+    folder: Path,
+    title: str,
+    facts: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]] = (),
+    rows: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html`` and ``loss.png`` of a run.
 
@@ -55,6 +60,7 @@ def write_report(
         title: Of the page.
         facts: Name -> value, for the table.
         samples: ``{"asked", "wanted", "said", "audio"}`` of the last sampling; audio is a path in the folder or None.
+        rows: What became of the rows, in sentences.
 
     Returns:
         The page.
@@ -62,7 +68,7 @@ def write_report(
     lines = read_metrics(folder)
     config = folder / "config.json"
     record = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    page = "\n".join(_page(title, facts, lines, record, samples, folder))
+    page = "\n".join(_page(title, facts, lines, record, samples, rows, folder))
     path = folder / "report.html"
     part = path.with_suffix(".part")
     part.write_text(page, encoding="utf-8")
@@ -77,6 +83,7 @@ def _page(
     lines: Sequence[Mapping[str, Any]],
     record: Any,
     samples: Sequence[Mapping[str, Any]],
+    rows: Sequence[str],
     folder: Path,
 ) -> Iterator[str]:
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
@@ -97,11 +104,15 @@ def _page(
             )
             yield f"<tr>{cells}<td>{_player(folder, sample.get('audio'))}"
         yield "</table>"
+    if rows:
+        yield "<h2>Rows</h2><ul>" + "".join(f"<li>{html.escape(row)}" for row in rows) + "</ul>"
     yield f"<h2>Settings</h2><pre>{html.escape(json.dumps(record, indent=2, ensure_ascii=False))}</pre></html>"
 
 
 def _points(lines: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
+    """Step and number of each line that has one; what was not finite is left out."""
+    found = [(line["step"], line[key]) for line in lines if isinstance(line.get(key), int | float)]
+    return [(x, y) for x, y in found if math.isfinite(y)]
 
 
 def chart(series: Mapping[str, Sequence[tuple[float, float]]]) -> str:

@@ -6,7 +6,7 @@
 | `data/` | sets that pipelines of the recipe made |
 | `checkpoints/` | what the run goes on from |
 | `metrics.jsonl`, `report.html`, `loss.png` | numbers, as they came and on one page |
-| `samples/` | what the model said |
+| `samples/step-*/` | what the model said then |
 | `model/` | the trained model, for every command that takes one |
 """
 
@@ -26,28 +26,33 @@ import torch
 import transformers
 
 import vivavoce
-from vivavoce.base.errors import ConfigError, VivavoceError
+from vivavoce.base.errors import ConfigError, TrainingError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.build.pipeline import changes
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.reader import DataSource
+from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.lora import is_adapter
 from vivavoce.training.config import SetSettings, TrainConfig
 from vivavoce.training.held_out import HeldOut
-from vivavoce.training.loader import Loader
+from vivavoce.training.loader import Loader, all_rows, rows_of_rank, told_rows
 from vivavoce.training.loop import Progress, Trainer
+from vivavoce.training.metrics_log import check_trackers
 from vivavoce.training.models import build_model
 from vivavoce.training.objectives import OBJECTIVES
+from vivavoce.training.optimizers import OPTIMIZERS
 from vivavoce.training.packed_attention import use_packed_attention
 from vivavoce.training.parallel import gathered_state, spread
+from vivavoce.training.processors import load_processor
 from vivavoce.training.report import write_report
-from vivavoce.training.samples import answer_rows, write_samples
+from vivavoce.training.samples import Said, answer_rows, write_samples
 from vivavoce.training.schedules import build_schedule
-from vivavoce.training.sets import prepare_sets
+from vivavoce.training.sets import check_sets, prepare_sets
 from vivavoce.training.trainable import Trainable, Trained, choose
 from vivavoce.training.world import World
 
 Echo = Callable[[str], None]
+MANY_PASSES = 10  # over the rows, above which a run is told so
 
 
 @dataclass
@@ -78,32 +83,45 @@ class Run:
     steps: int
     mode: str
 
+    @property
+    def can_answer(self) -> bool:
+        """Whether this process has the whole model and is the one to ask."""
+        return self.world.is_first and self.mode in ("none", "replicate")
+
 
 def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda line: None) -> Run:
-    """Make rows and model of a run, and refuse what cannot train.
+    """Make rows and model of a run, and refuse what cannot train; what takes long comes last.
 
     Raises:
         VivavoceError: Settings, rows or model that do not go together; nothing was trained then.
     """
-    if world.is_first:
-        _claim(folder, config)
-    world.barrier()
-    cls = OBJECTIVES.get(str(config.objective["type"]))
-    settings = read_record(Trainable, config.train, "train")
-    build_schedule(config.schedule, config.steps or 1000)
+    settings = check_settings(config, world)
+    rendering = OBJECTIVES.get(str(config.objective["type"])).rendering
+    fault = world.gather(_claim(folder, config) if world.is_first else "")[0]
+    if fault:
+        raise ConfigError(fault)
+    check_sets(config.data.sets)
+    check_sets(config.data.held_out)
     sets = prepare_sets(config.data.sets, folder, world, echo)
     held_out = prepare_sets(config.data.held_out, folder, world, echo)
     echo("the model")
-    model, processor = build_model(config.model, folder, config.seed, str(world.device))
+    model, processor = build_model(config.model, folder, config.seed, world)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         trained = choose(model, settings)
     use_packed_attention(model.language_model)
     model.config.use_cache = False
     loader = Loader(
-        sets, config.data, config.batch, processor, cls.rendering, config.seed, world.rank, world.size
+        sets, config.data, config.batch, processor, rendering, config.seed, world.rank, world.size
     )
     steps = config.steps or max(1, math.ceil(loader.rows_a_pass * config.epochs / config.batch.rows))
+    build_schedule(config.schedule, steps)
+    passes = steps * config.batch.rows / loader.rows_a_pass
+    if passes > max(MANY_PASSES, 0 if config.steps else config.epochs):
+        trained.findings.append(
+            f"the rows are seen {passes:,.0f} times: {steps:,} updates of {config.batch.rows}, and "
+            f"{loader.rows_a_pass:,} rows; give it more rows, or fewer steps."
+        )
     parallel = config.parallel
     mode = spread(
         model,
@@ -114,6 +132,32 @@ def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda
         autocast=parallel.autocast,
     )
     return Run(config, folder, world, sets, held_out, model, processor, trained, loader, steps, mode)
+
+
+def check_settings(config: TrainConfig, world: World) -> Trainable:
+    """Read every setting that is read late, before anything is made.
+
+    Returns:
+        What is trained.
+
+    Raises:
+        ConfigError: Unknown names, values out of range, or settings that do not go together.
+        MissingExtraError: A tracker is not installed.
+    """
+    record = dict(config.objective)
+    read_record(OBJECTIVES.get(str(record.pop("type"))).config_class, record, "objective")
+    OPTIMIZERS.get(config.optimizer.type)
+    build_schedule(config.schedule, config.steps or 1000)
+    rows_of_rank(config.batch, world.size)
+    check_trackers(config.keep.trackers)
+    if config.objective["type"] == "distill" and config.model.start is not None:
+        ears = load_processor(config.model.start).ears
+        if not isinstance(ears, EmbeddingsIn):
+            raise ConfigError(
+                f"objective.type is 'distill', which teaches ears by embeddings, and {config.model.start} "
+                f"{'does not hear' if ears is None else 'hears by codec tokens'}; take 'sft'."
+            )
+    return read_record(Trainable, config.train, "train")
 
 
 def train(
@@ -133,8 +177,8 @@ def train(
         echo: Told what is done before and after, line by line.
 
     Returns:
-        The last metrics, with ``step``, ``steps`` and, at the end, ``exact`` (share of sampled answers that are right
-        to the last token) and ``model`` (its folder).
+        The last metrics, with ``step``, ``steps``, ``rows`` (what became of the rows, in sentences) and, at the end,
+        ``exact`` (share of sampled answers that are right to the last token) and ``model`` (its folder).
 
     Raises:
         VivavoceError: What is wrong with recipe, rows or model.
@@ -145,20 +189,49 @@ def train(
         _write_config(run)
     for finding in run.trained.findings:
         echo(f"warning: {finding}")
-    held_out = HeldOut(config, run.held_out, run.processor, world) if run.held_out else None
+    measure = sample = None
+    if run.held_out:
+        held_out = HeldOut(config, run.held_out, run.processor, world)
 
-    def measure(step: int) -> Mapping[str, Any]:
-        return held_out.measure(run.model) if held_out is not None else {}
+        def measure(step: int) -> Mapping[str, Any]:
+            return held_out.measure(run.model)
 
-    trainer = Trainer(config, folder, run.model, run.processor, run.loader, world, run.steps, measure, report)
-    values = dict(trainer.run())
-    values |= {"step": trainer.step, "steps": run.steps}
+    if config.keep.sample_every > 0 and run.can_answer:
+
+        def sample(step: int) -> None:
+            answer(run, step)
+
+    trainer = Trainer(
+        config, folder, run.model, run.processor, run.loader, world, run.steps, measure, sample, report, echo
+    )
+    values: dict[str, Any] = dict(trainer.run())
+    totals, faults = all_rows(run.loader, world)
+    values |= {"step": trainer.step, "steps": run.steps, "rows": told_rows(totals, faults[:5])}
     if trainer.stopped:
         echo(f"stopped after update {trainer.step} of {run.steps}; the same command goes on from there.")
         return values
-    if held_out is not None:
-        values |= held_out.measure(run.model)
-    return values | _finish(run, values, echo)
+    try:
+        return values | _finish(run, values, echo)
+    except OSError as error:
+        raise TrainingError(
+            f"training is done, but its results cannot be written to {folder} ({error}); make room, and run the "
+            "same command again."
+        ) from error
+
+
+def answer(run: Run, step: int) -> tuple[list[Said], list[dict[str, Any]]]:
+    """Have the model answer its sample rows.
+
+    Returns:
+        Answers, and what `report.write_report` takes of them, with what was written.
+    """
+    before = run.model.config.use_cache
+    run.model.config.use_cache = True
+    try:
+        said = answer_rows(run.model, run.processor, _sample_rows(run))
+    finally:
+        run.model.config.use_cache = before
+    return said, write_samples(run.folder, said, step)
 
 
 def _finish(run: Run, values: Mapping[str, Any], echo: Echo) -> dict[str, Any]:
@@ -170,11 +243,10 @@ def _finish(run: Run, values: Mapping[str, Any], echo: Echo) -> dict[str, Any]:
         save_model(run, place, state)
         found["model"] = str(place)
     samples: list[dict[str, Any]] = []
-    if run.config.keep.sample_every >= 0 and run.mode in ("none", "replicate") and run.world.is_first:
-        said = answer_rows(run.model, run.processor, _sample_rows(run))
+    if run.config.keep.sample_every >= 0 and run.can_answer:
+        said, samples = answer(run, run.steps)
         if said:
             found["exact"] = sum(one.exact for one in said) / len(said)
-        samples = write_samples(run.folder, said)
     if run.world.is_first:
         facts = {
             "updates": f"{values['step']:,}",
@@ -183,9 +255,13 @@ def _finish(run: Run, values: Mapping[str, Any], echo: Echo) -> dict[str, Any]:
             "audio": f"{values.get('audio_s', 0) / 3600:.2f} h",
             "loss": f"{values.get('loss', math.nan):.4f}",
         }
+        if "held_out/loss" in values:
+            facts["loss on held-out rows"] = f"{values['held_out/loss']:.4f}"
+        if values.get("skipped_steps"):
+            facts["updates without a finite gradient"] = f"{values['skipped_steps']:,.0f}"
         if "exact" in found:
             facts["answers right to the last token"] = f"{found['exact']:.0%} of {len(samples)}"
-        write_report(run.folder, run.config.description or run.config.name, facts, samples)
+        write_report(run.folder, run.config.description or run.config.name, facts, samples, values["rows"])
         echo(f"model: {place}")
     run.world.barrier()
     return found
@@ -225,22 +301,23 @@ def _sample_rows(run: Run) -> list[tuple[Conversation, Path | None]]:
     return rows
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Refuse a folder that holds another run.
-
-    Raises:
-        ConfigError: Says what differs.
-    """
+def _claim(folder: Path, config: TrainConfig) -> str:
+    """Make the folder of a run; why it cannot be, "" if it can."""
     path = folder / "config.json"
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; wanted a folder for the run.")
+        return f"{folder} is a file; wanted a folder for the run."
     if path.is_file() and (folder / "checkpoints").is_dir():
         before = _meaning(json.loads(path.read_text(encoding="utf-8"))["recipe"])
         now = _meaning(write_record(config))
         if before != now:
-            told = changes(before, now)
-            raise ConfigError(f"{folder} holds another run ({told}); choose another folder, or remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
+            return (
+                f"{folder} holds another run ({changes(before, now)}); choose another folder, or remove it."
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder} cannot be made: {error}."
+    return ""
 
 
 def _meaning(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,25 +144,30 @@ def _decode(processor: Any, vocabulary: AudioVocabulary, ids: Sequence[int]) -> 
     return waveform
 
 
-def write_samples(folder: Path, said: Sequence[Said]) -> list[dict[str, Any]]:
-    """Write spoken answers as wav files.
+def write_samples(folder: Path, said: Sequence[Said], step: int) -> list[dict[str, Any]]:
+    """Write answers as JSON, and spoken ones as wav files.
 
     Args:
-        folder: Of the run; recordings go into ``samples/``.
+        folder: Of the run; all goes into ``samples/step-000123``.
         said: Answers.
+        step: Updates done.
 
     Returns:
         For each, what `report.write_report` takes.
     """
     made = []
+    place = folder / "samples" / f"step-{step:06d}"
+    if said:
+        place.mkdir(parents=True, exist_ok=True)
     for one in said:
         audio = None
         if one.waveform is not None:
-            place = folder / "samples"
-            place.mkdir(parents=True, exist_ok=True)
             name = "".join(c if c.isalnum() or c in "-_" else "_" for c in one.id)
             audio = str(write_audio(place / f"{name}.wav", one.waveform, one.sample_rate).relative_to(folder))
         made.append(
             {"id": one.id, "asked": one.asked, "wanted": one.wanted, "said": one.said, "audio": audio}
         )
+    if said:
+        text = json.dumps(made, indent=1, ensure_ascii=False)
+        (place / "answers.json").write_text(text + "\n", encoding="utf-8")
     return made

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vivavoce.base.errors import ConfigError
+from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.base.records import read_record
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.pipeline import Pipeline, load_pipeline
 from vivavoce.data.build.run import build
+from vivavoce.data.reader import DataSource
 from vivavoce.inference.services import SERVICES
 from vivavoce.training.config import SetSettings
 from vivavoce.training.world import World
@@ -32,16 +33,11 @@ def prepare_sets(
         Sets with paths, each with a name of its own.
 
     Raises:
-        ConfigError: A set or pipeline is not there, or two sets have one name.
         DataError: A pipeline gives no rows.
     """
     made = []
     for one in sets:
         if one.pipeline is None:
-            if not Path(str(one.path)).exists():
-                raise ConfigError(
-                    f"the set {one.path} does not exist; wanted a folder, .parquet, .jsonl or .tar file."
-                )
             made.append(replace(one, name=one.name or Path(str(one.path)).name))
             continue
         pipeline, root = _pipeline(one.pipeline)
@@ -51,11 +47,31 @@ def prepare_sets(
             build(pipeline, out, Context(root=root, services=SERVICES), workers=0)
         world.barrier()
         made.append(replace(one, path=str(out), name=one.name or pipeline.name))
-    names = [str(one.name) for one in made]
+    return made
+
+
+def check_sets(sets: Sequence[SetSettings]) -> None:
+    """Look whether sets and pipelines are there, before any is made.
+
+    Raises:
+        ConfigError: One is not, or two sets have one name.
+        DataError: A set cannot be read, or has no rows.
+    """
+    names = []
+    for one in sets:
+        if one.pipeline is not None:
+            names.append(one.name or _pipeline(one.pipeline)[0].name)
+            continue
+        if not Path(str(one.path)).exists():
+            raise ConfigError(
+                f"the set {one.path} does not exist; wanted a folder, .parquet, .jsonl or .tar file."
+            )
+        names.append(one.name or Path(str(one.path)).name)
+        if not len(DataSource(str(one.path), one.name)):
+            raise DataError(f"the set {one.path} has no rows; leave it out, or fill it.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"two sets are called {twice[0]!r}; give each a name of its own.")
-    return made
 
 
 def _pipeline(given: Any) -> tuple[Pipeline, Path]:
