@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,7 @@ def compose(
     pad_rows_to: int | None = None,
     seed: int = 0,
     random_weights: bool = False,
+    shapes_only: bool = False,
     **weights: Any,
 ) -> tuple[SpeechLM, SpeechProcessor]:
     """Give a language model ears, a voice, or both.
@@ -92,6 +94,7 @@ def compose(
         pad_rows_to: Round the rows of a grown vocabulary up to a multiple.
         seed: Of first values of connector, adapters and new rows.
         random_weights: Make the language model from its config alone.
+        shapes_only: Load no weights; the model is on the meta device, to count what it would take.
         weights: Arguments of ``from_pretrained`` for the language model (dtype, device_map, quantization_config).
 
     Returns:
@@ -113,9 +116,12 @@ def compose(
         if isinstance(encoder, Mapping)
         else encoder_record(encoder)
     )
-    text_model = (
-        _random_text_model(llm, seed, **weights) if random_weights else load_text_model(llm, **weights)
-    )
+    place = torch.device("meta") if shapes_only else nullcontext()
+    if random_weights or shapes_only:
+        with place:
+            text_model = _random_text_model(llm, seed, **weights)
+    else:
+        text_model = load_text_model(llm, **weights)
     tokenizer = AutoTokenizer.from_pretrained(llm)
     if not getattr(tokenizer, "chat_template", None):
         raise ConfigError(
@@ -153,10 +159,10 @@ def compose(
         text_model_ref=None if vocabularies or random_weights else str(llm),
         lora=dict(lora or {}),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), place:
         torch.manual_seed(seed)
         model = SpeechLM(config, text_model=text_model)
-    if record is not None:
+    if record is not None and not shapes_only:
         for prefix in model.audio_encoder.references():
             model.audio_encoder.load_reference(prefix)
         model.audio_encoder.to(model.device)

@@ -35,7 +35,7 @@ def load_processor(name: str | Path) -> Any:
         ModelError: There is no such model, or it neither hears nor speaks.
         CheckpointError: Its files cannot be read.
     """
-    place = _find(str(name))
+    place = find_small(str(name))
     kind = model_kind(place)
     from vivavoce.codecs.folders import quiet_transformers
 
@@ -58,7 +58,7 @@ def load_tokenizer(name: str | Path) -> Any:
 
     from vivavoce.codecs.folders import quiet_transformers
 
-    place = _find(str(name)) if str(name) in EMBEDDED else Path(name).expanduser()
+    place = find_small(str(name)) if str(name) in EMBEDDED else Path(name).expanduser()
     with quiet_transformers():
         try:
             return AutoTokenizer.from_pretrained(str(place) if place.exists() else str(name))
@@ -69,7 +69,7 @@ def load_tokenizer(name: str | Path) -> Any:
             ) from error
 
 
-def _find(name: str) -> Path:
+def find_small(name: str) -> Path:
     """The folder of a model, from the hub without its weights where these are not needed."""
     if name in EMBEDDED or Path(name).expanduser().exists() or "/" not in name:
         return find_model(name)

@@ -68,8 +68,13 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-def write_tiny_llm(folder: Path, tiny: TinyLLM) -> Path:
+def write_tiny_llm(folder: Path, tiny: TinyLLM, weights: bool = True) -> Path:
     """Write a random language model as a folder that transformers reads; the same seed gives the same weights.
+
+    Args:
+        folder: Where it goes.
+        tiny: Its sizes.
+        weights: False writes config and tokenizer only.
 
     Returns:
         The folder.
@@ -88,9 +93,11 @@ def write_tiny_llm(folder: Path, tiny: TinyLLM) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(tiny.seed)
-        model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
+    if weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(tiny.seed)
+            LlamaForCausalLM(config).save_pretrained(folder)
+    else:
+        config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
