@@ -37,6 +37,7 @@ from vivavoce.training.config import SetSettings, TrainConfig
 from vivavoce.training.held_out import HeldOut
 from vivavoce.training.loader import Loader, all_rows, rows_of_rank, told_rows
 from vivavoce.training.loop import Progress, Trainer
+from vivavoce.training.memory import check_memory
 from vivavoce.training.metrics_log import check_trackers
 from vivavoce.training.models import build_model
 from vivavoce.training.objectives import OBJECTIVES
@@ -102,6 +103,7 @@ def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda
         raise ConfigError(fault)
     check_sets(config.data.sets)
     check_sets(config.data.held_out)
+    check_memory(config, world)
     sets = prepare_sets(config.data.sets, folder, world, echo)
     held_out = prepare_sets(config.data.held_out, folder, world, echo)
     echo("the model")
