@@ -163,7 +163,7 @@ def compose(
         torch.manual_seed(seed)
         model = SpeechLM(config, text_model=text_model)
     if record is not None and not shapes_only:
-        for prefix in model.audio_encoder.references():
+        for prefix in getattr(model.audio_encoder, "references", dict)():  # others have none
             model.audio_encoder.load_reference(prefix)
         model.audio_encoder.to(model.device)
         model.connector.to(model.device)
