@@ -57,6 +57,13 @@ def test_passes_and_seeds_differ_and_no_window_keeps_the_order() -> None:
     assert passes(Order(blocks, 1, 0), 3) == list(range(128))
 
 
+@pytest.mark.parametrize("blocks", [[8], [5, 6], [3, 3, 3]])
+def test_sets_smaller_than_the_window_are_mixed(blocks: list[int]) -> None:
+    """Every row stands first in some pass; rows of one block do not keep the order of storage."""
+    order = Order(np.array(blocks), 1, 1024)
+    assert {order.number(turn, 0) for turn in range(200)} == set(range(sum(blocks)))
+
+
 def test_rows_of_a_block_are_mixed_too() -> None:
     order = Order(np.full(16, 64), 1, 256)
     for block in range(16):

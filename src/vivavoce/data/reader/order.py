@@ -102,14 +102,15 @@ class Order:
         size = found.size[blocks]
         count = int(size.sum())
         rows = np.repeat(found.first[blocks] - (np.cumsum(size) - size), size) + np.arange(count)
-        share, more = divmod(count, self.lanes)
-        in_lane = np.full(self.lanes, share)
+        lanes = min(self.lanes, 1 << (len(size).bit_length() - 1))  # a lane without a block would mix nothing
+        share, more = divmod(count, lanes)
+        in_lane = np.full(lanes, share)
         in_lane[:more] += 1
-        lane = np.repeat(np.arange(self.lanes), in_lane)
+        lane = np.repeat(np.arange(lanes), in_lane)
         rows = rows[np.lexsort((numbers(seed_of(found.seed, which), 0, count), lane))]
         step = np.arange(count) - np.repeat(np.cumsum(in_lane) - in_lane, in_lane)
         made = np.empty(count, dtype=np.int64)
-        made[step * self.lanes + lane] = rows
+        made[step * lanes + lane] = rows
         return made if found.rows is None else found.rows[made]
 
     def _pass(self, turn: int) -> _Pass:
