@@ -190,7 +190,10 @@ def test_what_is_measured_is_what_a_run_makes(tmp_path):
     from tests.data.build.stand_ins import Humming
 
     pipeline = Pipeline(
-        {"type": "text", "texts": ["one two three " * 40, "four five " * 30, "six " * 50, "seven eight " * 9]},
+        {
+            "type": "text",
+            "texts": ["one two three " * 40, "four five " * 30, "six " * 50, "seven eight " * 9],
+        },
         (
             {"type": "speak", "voices": ["service:hum"], "sample_rate": 24000},
             {"type": "tokenize", "codec": "nano"},

@@ -94,8 +94,8 @@ class EmbeddedDiariser:
 
     Speech is cut into stretches of some length, which are merged from below by full Gaussians; the clusters become
     mixtures of Gaussians, and the likeliest path through them gives the turns. That is done for several lengths, and
-    the result is the one with which the others agree most. Without a known number of speakers, the largest number is taken
-    whose voices are far enough apart, and on which the lengths agree.
+    the result is the one with which the others agree most. Without a known number of speakers, the largest number is
+    taken whose voices are far enough apart, and on which the lengths agree.
 
     Memory: 15 MB an hour of speech while frames are read and some 200 MB more an hour while they are compared; the
     waveform is read by blocks. Time: about 1/50 of the recording on one core.

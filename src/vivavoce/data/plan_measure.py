@@ -20,9 +20,8 @@ from typing import Any
 
 from vivavoce.audio.files import audio_info
 from vivavoce.base.errors import ConfigError, DataError
-from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
+from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, stage_needs, start
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.manifest import write_set
 from vivavoce.data.plan import HOUR_S, codec_spec, stage_settings
@@ -115,7 +114,7 @@ def _measured(
     }  # fmt: skip
     rates = [_rate(SOURCE, {"type": pipeline.source["type"]}, None, steps[0], first, "cpu", about)]
     for number, record in enumerate(pipeline.stages):
-        needs = BUILDERS.get(record["type"]).needs
+        needs = stage_needs(record)
         device = "cuda" if context.device == "cuda" and needs.gpus else "cpu"
         settings = stage_settings(record, f"stages[{number}]")
         rates.append(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vivavoce.audio.resample import resample
-from vivavoce.base.errors import ModelError, VocabularyError
+from vivavoce.base.errors import AudioError, ModelError, VocabularyError
 from vivavoce.inference.assistant import Assistant, load
 from vivavoce.models.encoders.mel_ctc import MelCTCEncoder
 
@@ -32,10 +32,14 @@ class Speaker:
         self.assistant, self.voice = _loaded(model), voice
 
     def say(self, text: str, seed: int = 0) -> tuple[np.ndarray, int]:
-        """Speak a text; the same samples for the same seed."""
+        """Speak a text; the same samples for the same seed.
+
+        Raises:
+            AudioError: The model makes no sound of it.
+        """
         reply = self.assistant.say(text, voice=self.voice, seed=seed)
         if reply.audio is None or reply.sample_rate is None:
-            raise ModelError(f"{self.assistant.name} said nothing for {text!r}.")
+            raise AudioError(f"{self.assistant.name} said nothing for {text!r}.")
         return reply.audio, reply.sample_rate
 
 

@@ -12,7 +12,7 @@ import torch
 from tests.data.build.stand_ins import needs
 
 from vivavoce.audio.synthesis import synthesize
-from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.base.errors import DataError, ModelError
 from vivavoce.data.build.alignment import Aligner, guess
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.forced_alignment import align_words, best_path, speech_ends
@@ -140,7 +140,7 @@ def test_letters_of_a_model(tmp_path: Path) -> None:
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(known))
     assert align_words(recogniser, wave, 24_000, ["The", "33"]) is None
     assert align_words(recogniser, wave, 24_000, ["tide"] * 20) is None
-    with pytest.raises(ConfigError, match="cannot be loaded"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         LetterRecogniser(str(tmp_path))
 
 
@@ -185,7 +185,7 @@ def test_speech_ends() -> None:
     assert speech_ends(wave, 1000, below_db=60.0) == (0.1, 0.7)
 
 
-def test_a_model_is_loaded_once_and_late() -> None:
+def test_a_model_is_loaded_once_before_the_first_row() -> None:
     made: list[Any] = []
 
     class Deaf:
@@ -197,8 +197,11 @@ def test_a_model_is_loaded_once_and_late() -> None:
         def spell(self, word: str) -> list[int]:
             return []
 
-    aligner = Aligner(["aligner"], "service:any", Context(services={"aligner": Deaf}))
+    context = Context(services={"aligner": Deaf})
+    Aligner(["given"], "service:any", context)
     assert not made
+    aligner = Aligner(["aligner"], "service:any", context)
+    assert made == ["any"]
     for _ in range(2):
         assert aligner.align(Audio(0, transcript="hello"), np.ones(100, np.float32), 1000) is None
     assert made == ["any"]

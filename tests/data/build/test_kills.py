@@ -62,10 +62,8 @@ def kill_at_random(folder: Path, out: str, rng: random.Random, *more: str) -> bo
     return not ended
 
 
-KILLS = [(3, 0), *(pytest.param(20, workers, marks=pytest.mark.slow) for workers in (0, 2))]
-
-
-@pytest.mark.parametrize(("kills", "workers"), KILLS)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "workers"), [(3, 0), (20, 0), (20, 2)])
 def test_killed_builds_end_as_undisturbed_ones(tmp_path: Path, kills: int, workers: int) -> None:
     """A set that was finished before the kill is compared, and the next one begun, until there were so many kills."""
     needs("espeak")

@@ -34,27 +34,21 @@ def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
     assert told[:6] == [0, 3, 6, 9, 12, 14] and told[-1] == 14 and len(told) == 18
 
 
-def test_a_row_that_kills_its_process_is_put_aside_and_no_other(tmp_path: Path) -> None:
-    """Two ways to die, two blocks; their neighbours are as they are without them."""
-    texts = [*PLAIN[:4], "kill this", *PLAIN[4:9], "exit this"]
-    pipeline = speaking(texts, block_rows=4)
-    made = make(tmp_path / "set", pipeline, workers=1)
-    assert made.kinds == {"source: crashed": 2} and made.made_now == 11
+@pytest.mark.parametrize("deaths", [("kill",), pytest.param(("kill", "exit"), marks=pytest.mark.slow)])
+def test_a_row_that_kills_its_process_is_put_aside_and_no_other(
+    tmp_path: Path, deaths: tuple[str, ...]
+) -> None:
+    """Ways to die, each in a block of its own; their neighbours are as they are without them."""
+    texts = [text for i, death in enumerate(deaths) for text in (*PLAIN[3 * i : 3 * i + 2], f"{death} this")]
+    made = make(tmp_path / "set", speaking(texts), workers=1)
+    assert made.kinds == {"source: crashed": len(deaths)} and made.made_now == 3 * len(deaths)
     lines = [json.loads(line) for line in (tmp_path / "set" / "put_aside.jsonl").read_text().splitlines()]
-    assert [line["number"] for line in lines] == [4, 10] and "died twice" in lines[0]["reason"]
-    spared = make(
-        tmp_path / "spared",
-        speaking(
-            [
-                t.replace("kill", "!!!").replace("exit", "!!!")[: len(t) * (t[:3] == "say")] or "!"
-                for t in texts
-            ],
-            block_rows=4,
-        ),
-    )
+    assert [line["number"] for line in lines] == [2, 5][: len(deaths)] and "died twice" in lines[0]["reason"]
+    spared = make(tmp_path / "spared", speaking(["!" if text.endswith("this") else text for text in texts]))
     assert spared.manifest.content_hash == made.manifest.content_hash
 
 
+@pytest.mark.slow
 def test_a_block_of_nothing_but_deaths_is_no_rows_fault(tmp_path: Path) -> None:
     pipeline = speaking([*PLAIN[:4], *["kill"] * 4], block_rows=4)
     with pytest.raises(DataError, match="each of 4 rows killed the process"):

@@ -8,6 +8,7 @@ from vivavoce.base.registry import Registry
 BUILDERS = Registry(
     "builder",
     {
+        "ask": "vivavoce.data.build.ask:Ask",
         "augment": "vivavoce.data.build.augment:Augment",
         "continue": "vivavoce.data.build.continuations:Continue",
         "converse": "vivavoce.data.build.converse:Converse",

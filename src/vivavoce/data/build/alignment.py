@@ -44,12 +44,13 @@ class Aligner:
 
     Raises:
         ConfigError: No such source, or "aligner" without a model.
+        ModelError: The model cannot be loaded.
     """
 
     def __init__(self, order: Sequence[str], model: str | None, context: Context) -> None:
         check_order(order, model)
-        self.order, self.model, self.context = tuple(order), model, context
-        self._recogniser: Any = None
+        self.order = tuple(order)
+        self._recogniser: Any = _recogniser(model or "", context) if "aligner" in order else None
 
     def align(
         self, part: Audio, waveform: np.ndarray | None, sample_rate: int
@@ -97,14 +98,6 @@ class Aligner:
     def _aligner(self, part: Audio, waveform: np.ndarray | None, sample_rate: int) -> list[Timed] | None:
         if waveform is None:
             return None
-        if self._recogniser is None:
-            kind, _, name = (self.model or "").partition(":")
-            local = kind == "transformers"
-            self._recogniser = (
-                LetterRecogniser(name, self.context.device)
-                if local
-                else self.context.service("aligner", name)
-            )
         transcript = part.transcript or ""
         ranges = pieces(transcript)
         words = [transcript[a:b].strip() for a, b in ranges]
@@ -117,6 +110,13 @@ class Aligner:
         if waveform is None:
             return None
         return guess(part.transcript or "", part.language, *speech_ends(waveform, sample_rate))
+
+
+def _recogniser(model: str, context: Context) -> Any:
+    kind, _, name = model.partition(":")
+    return (
+        LetterRecogniser(name, context.device) if kind == "transformers" else context.service("aligner", name)
+    )
 
 
 def check_order(order: Sequence[str], model: str | None) -> None:

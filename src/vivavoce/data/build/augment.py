@@ -132,7 +132,10 @@ class Augment:
     config_class: ClassVar[type] = AugmentConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs()
+
+    @staticmethod
+    def needs(config: AugmentConfig) -> Needs:
+        return Needs()
 
     def __init__(self, config: AugmentConfig, context: Context) -> None:
         self.config, self.context, self.folders = config, context, Folders(context.root)

@@ -152,7 +152,10 @@ class Workspace:
 
         Raises:
             DataError: The source cannot be read any more, or the disk is full.
+            VivavoceError: A stage cannot begin: a model is missing, or does not fit the settings.
         """
+        with self.watching_space("load the models for"):
+            chain.make_builders()
         with self.watching_space("read the source of"):
             return chain.run(source.rows(start, stop), start)
 

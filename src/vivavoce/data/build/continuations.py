@@ -90,7 +90,10 @@ class Continue:
     config_class: ClassVar[type] = ContinueConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
+
+    @staticmethod
+    def needs(config: ContinueConfig) -> Needs:
+        return Needs.of_models(config.model)
 
     def __init__(self, config: ContinueConfig, context: Context) -> None:
         self.config = config

@@ -48,6 +48,17 @@ class Needs:
     gpus: float = 0.0
     model: bool = False
 
+    @classmethod
+    def of_models(cls, *names: str | None, gpus: float = 1.0) -> Needs:
+        """What a worker with models takes, named ``ENGINE:NAME``.
+
+        Args:
+            names: Those of transformers and of services want a GPU; a server's, synthesizers and None do not.
+            gpus: The share that they want.
+        """
+        wanted = any((name or "").partition(":")[0] in ("transformers", "service") for name in names)
+        return cls(gpus=gpus if wanted else 0.0, model=True)
+
 
 @dataclass(frozen=True)
 class Context:
@@ -102,19 +113,23 @@ class Builder(Protocol):
     """A stage of a pipeline.
 
     A class with this shape stands in the table BUILDERS; ``__init__`` takes its config (a frozen dataclass, named by
-    ``config_class``) and a context, and loads models late. Calls must not depend on how rows are put into batches.
+    ``config_class``) and a context, and loads its models: all builders of a pipeline are made before the first row, for
+    a model that is not there must stop the run and not put rows aside. Where answers are kept, weights may wait until
+    one is wanted that is not. Calls must not depend on how rows are put into batches.
 
     Attributes:
         config_class: Its settings.
         version: Raised when the same settings give other rows; part of what names a result.
         batch_rows: Rows of one call; 1 or more.
-        needs: What a worker takes.
     """
 
     config_class: ClassVar[type]
     version: ClassVar[int]
     batch_rows: ClassVar[int]
-    needs: ClassVar[Needs]
+
+    @staticmethod
+    def needs(config: Any) -> Needs:
+        """What a worker takes with these settings."""
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:
         """Turn each row into any number of rows, or a fault; as many results as rows, in order.

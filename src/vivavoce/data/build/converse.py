@@ -90,7 +90,10 @@ class Converse:
     config_class: ClassVar[type] = ConverseConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs()
+
+    @staticmethod
+    def needs(config: ConverseConfig) -> Needs:
+        return Needs()
 
     def __init__(self, config: ConverseConfig, context: Context) -> None:
         self.config, self.context = config, context

@@ -57,7 +57,10 @@ class Describe:
     config_class: ClassVar[type] = DescribeConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
+
+    @staticmethod
+    def needs(config: DescribeConfig) -> Needs:
+        return Needs() if config.model is None else Needs.of_models(config.model)
 
     def __init__(self, config: DescribeConfig, context: Context) -> None:
         self.config, self.context = config, context

@@ -68,7 +68,10 @@ class Instruct:
     config_class: ClassVar[type] = InstructConfig
     version: ClassVar[int] = 1 + Speak.version
     batch_rows: ClassVar[int] = Speak.batch_rows
-    needs: ClassVar[Needs] = Speak.needs
+
+    @staticmethod
+    def needs(config: InstructConfig) -> Needs:
+        return Speak.needs(config.speak_config())
 
     def __init__(self, config: InstructConfig, context: Context) -> None:
         self.config, self.context = config, context

@@ -109,12 +109,13 @@ class Interleave:
     config_class: ClassVar[type] = InterleaveConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(model=True)
+
+    @staticmethod
+    def needs(config: InterleaveConfig) -> Needs:
+        return Needs.of_models(config.aligner if "aligner" in config.align else None)
 
     def __init__(self, config: InterleaveConfig, context: Context) -> None:
         self.config, self.context = config, context
-        if "aligner" in config.align and str(config.aligner).startswith("service:"):
-            context.require("aligner")
         self._aligner = Aligner(config.align, config.aligner, context)
         if config.frame_s is None:
             self._frames = Frames.of_codec(config.codec)

@@ -90,7 +90,10 @@ class Judge:
     config_class: ClassVar[type] = JudgeConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
+
+    @staticmethod
+    def needs(config: JudgeConfig) -> Needs:
+        return Needs.of_models(config.model)
 
     def __init__(self, config: JudgeConfig, context: Context) -> None:
         self.config = config

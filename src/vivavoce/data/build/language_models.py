@@ -247,12 +247,7 @@ class ServiceModel:
     """
 
     def __init__(self, name: str, settings: ModelSettings, context: Context) -> None:
-        self.name, self._context = name, context
-        context.require("llm")
-
-    @cached_property
-    def _model(self) -> Any:
-        return self._context.service("llm", self.name)
+        self.name, self._model = name, context.service("llm", name)
 
     @property
     def identity(self) -> list[Any]:

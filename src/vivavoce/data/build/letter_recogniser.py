@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.forced_alignment import Heard
+from vivavoce.data.build.local_models import loading
 
 
 class LetterRecogniser:
@@ -18,7 +18,7 @@ class LetterRecogniser:
         device: "cpu" or "cuda".
 
     Raises:
-        ConfigError: It is no CTC model with a tokenizer over letters.
+        ModelError: It is no CTC model with a tokenizer over letters.
     """
 
     whole_words = False
@@ -29,11 +29,9 @@ class LetterRecogniser:
 
         name, _, revision = source.partition("@")
         more: dict[str, Any] = {"revision": revision} if revision else {}
-        try:
+        with loading(f"aligner {source!r}"):
             processor = AutoProcessor.from_pretrained(name, **more)
             self.model = AutoModelForCTC.from_pretrained(name, dtype=torch.float32, **more).eval().to(device)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(f"aligner {source!r} cannot be loaded: {str(error).splitlines()[0]}") from error
         self.extractor, self.tokenizer, self.device = processor.feature_extractor, processor.tokenizer, device
         vocabulary = self.tokenizer.get_vocab()
         self.blank = self.tokenizer.pad_token_id

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError
+from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError, VivavoceError
 
 SURE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """Smallest gap that decides, as a share of the largest score."""
@@ -75,13 +75,27 @@ def load(auto: str, name: str, **options: Any) -> Any:
     import transformers
 
     given, revision = split_name(name)
-    try:
+    with loading(name, f" by {auto}"):
         return getattr(transformers, auto).from_pretrained(given, **revision, **options)
+
+
+@contextmanager
+def loading(name: str, way: str = "") -> Iterator[None]:
+    """Turn whatever a library says when it cannot load a model into one error, which stops the run.
+
+    Raises:
+        ModelError: With its first line.
+        MissingExtraError: A package is not installed.
+    """
+    try:
+        yield
+    except VivavoceError:
+        raise
     except ImportError as error:
-        raise MissingExtraError(f"the model {name} needs a package: {error}") from error
-    except (OSError, ValueError, KeyError) as error:
+        raise MissingExtraError(f"{name} needs a package: {error}") from error
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{name} cannot be loaded by {auto}: {reason}") from error
+        raise ModelError(f"{name} cannot be loaded{way}: {reason}") from error
 
 
 def load_weights(auto: str, name: str, dtype: str, device: str) -> Any:

@@ -41,6 +41,7 @@ from vivavoce.data.conversation import Audio, Conversation, Word
 from vivavoce.data.recordings import ARCHIVE, read_bytes, source_of
 
 VAD_HZ, BLOCK_S = 16_000, 30.0
+RECOGNISER_GPUS = 0.25  # most of the time is voice activity and diarisation, on the core
 GIVEN, NONE = "given", "none"
 BACKCHANNELS = frozenset(
     "ah aha alright cool exactly good great hm hmm huh i indeed mhm mm mmm nice no oh ok okay right see sure true uh "
@@ -112,7 +113,10 @@ class Mine:
     config_class: ClassVar[type] = MineConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 1
-    needs: ClassVar[Needs] = Needs(model=True)
+
+    @staticmethod
+    def needs(config: MineConfig) -> Needs:
+        return Needs.of_models(config.transcripts, gpus=RECOGNISER_GPUS)
 
     def __init__(self, config: MineConfig, context: Context) -> None:
         self.config, self.context, self.rules = config, context, config.turn_rules()

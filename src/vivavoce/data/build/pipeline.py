@@ -24,7 +24,8 @@ import yaml
 from vivavoce.base.errors import ConfigError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.build import BUILDERS, SOURCES
-from vivavoce.data.build.contract import Context, Fault, Made
+from vivavoce.data.build.contract import Context, Fault, Made, Needs
+from vivavoce.data.build.local_models import loading
 from vivavoce.data.build.quarantine import RUN_ERRORS, is_disk_full, put_aside
 from vivavoce.data.conversation import Conversation, hash_json
 
@@ -134,8 +135,14 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def stage_needs(record: Mapping[str, Any]) -> Needs:
+    """What a worker of a stage takes, with its settings."""
+    needs: Needs = BUILDERS.get(record["type"]).needs(_settings(BUILDERS, record, record["type"]))
+    return needs
+
+
 class Chain:
-    """The stages of a pipeline in one process; models are loaded when first needed and kept."""
+    """The stages of a pipeline in one process, with their models."""
 
     def __init__(self, pipeline: Pipeline, context: Context) -> None:
         self.pipeline, self.context = pipeline, context
@@ -145,8 +152,19 @@ class Chain:
         if self._builders[number] is None:
             record = self.pipeline.stages[number]
             cls = BUILDERS.get(record["type"])
-            self._builders[number] = cls(_settings(BUILDERS, record, f"stages[{number}]"), self.context)
+            config = _settings(BUILDERS, record, f"stages[{number}]")
+            with loading(f"what stages[{number}], {record['type']}, works with"):
+                self._builders[number] = cls(config, self.context)
         return self._builders[number]
+
+    def make_builders(self) -> None:
+        """Make the builders of all stages, with their models, before the first row.
+
+        Raises:
+            VivavoceError: One cannot be made: a model or package is missing, or does not fit the settings.
+        """
+        for number in range(len(self.pipeline.stages)):
+            self.builder(number)
 
     def run(self, rows: Sequence[Conversation | Fault], first: int = 0) -> Parcel:
         """Run all stages over rows of a block.
@@ -155,6 +173,7 @@ class Chain:
             rows: As a source gives them.
             first: Number of the first in the source.
         """
+        self.make_builders()
         made = start(rows, first)
         for number in range(len(self.pipeline.stages)):
             made = self.run_stage(number, made)

@@ -18,10 +18,9 @@ from typing import Any
 
 from vivavoce.base import errors
 from vivavoce.base.errors import ConfigError, MissingExtraError, VivavoceError
-from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.blocks import Block, Workspace
 from vivavoce.data.build.contract import Context, Needs
-from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, start
+from vivavoce.data.build.pipeline import Chain, Parcel, Pipeline, stage_needs, start
 from vivavoce.data.build.quarantine import CRASHED, refuse_all_crashed
 
 BESIDE = 0.1  # of a core, for reading and for writing
@@ -79,7 +78,7 @@ def _plan(
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    stages = [BUILDERS.get(record["type"]).needs for record in pipeline.stages]
+    stages = [stage_needs(record) for record in pipeline.stages]
     shares = share_out(stages, context.device, ray.cluster_resources())
     items = [{"number": b.number, "start": b.start, "stop": b.stop} for b in blocks]
     rows: Any = ray.data.from_items(items, override_num_blocks=len(items))

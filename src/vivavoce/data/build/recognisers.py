@@ -13,10 +13,10 @@ import numpy as np
 
 from vivavoce.audio.diarisation import one_thread
 from vivavoce.audio.resample import resample
-from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError
+from vivavoce.base.errors import ConfigError, MissingExtraError
 from vivavoce.base.registry import Registry
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.local_models import split_name
+from vivavoce.data.build.local_models import loading, split_name
 
 RECOGNISERS = Registry(
     "recogniser",
@@ -74,13 +74,11 @@ class TransformersRecogniser:
         if not name:
             raise ConfigError("the recogniser is 'transformers', wanted transformers:FOLDER_OR_HUB_ID.")
         model, revision = split_name(name)
-        try:
+        with loading(f"the recogniser {name!r}"):
             make: Any = transformers.pipeline
             self._pipeline: Any = make(
                 "automatic-speech-recognition", model, device=context.device, **revision
             )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"the recogniser {name!r} cannot be loaded: {error}") from error
         self._windowed = self._pipeline.model.config.model_type == "whisper"
 
     def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:

@@ -95,6 +95,10 @@ class SpeakConfig:
         if faults:
             raise ConfigError("; ".join(faults))
 
+    def models(self) -> tuple[str, ...]:
+        """Voices and the recogniser, by ``ENGINE:NAME``."""
+        return (*self.voices, *self.assistant_voices, *([f"service:{self.check}"] if self.check else []))
+
 
 @dataclass(frozen=True)
 class _Turn:
@@ -128,7 +132,10 @@ class Speak:
     config_class: ClassVar[type] = SpeakConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(model=True)
+
+    @staticmethod
+    def needs(config: SpeakConfig) -> Needs:
+        return Needs.of_models(*config.models())
 
     def __init__(self, config: SpeakConfig, context: Context) -> None:
         self.config, self.context = config, context
@@ -147,9 +154,7 @@ class Speak:
                 raise ConfigError(
                     f"spoken_form is for English; voice {voice.speaker!r} speaks {voice.language!r}."
                 )
-        if config.check:
-            context.require("asr")
-        self._recogniser: Any = None
+        self._recogniser: Any = context.service("asr", config.check) if config.check else None
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:
         plans = [self._plan(row) for row in rows]
@@ -255,8 +260,6 @@ class Speak:
 
     def _listen(self, turn: _Turn, waveform: np.ndarray, rate: int) -> Fault | None:
         """Have the recogniser read a clip; a fault if it reads something else."""
-        if self._recogniser is None:
-            self._recogniser = self.context.service("asr", self.config.check)
         heard = self._recogniser.transcribe(waveform, rate)
         errors = character_error_rate(turn.text, heard, turn.voice.language)
         if errors <= self.config.max_error_rate:

@@ -76,29 +76,27 @@ class Tokenize:
     config_class: ClassVar[type] = TokenizeConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 64  # whole blocks, so that there are clips of like length to put together
-    needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
+
+    @staticmethod
+    def needs(config: TokenizeConfig) -> Needs:
+        return Needs(gpus=1.0, model=True)
 
     def __init__(self, config: TokenizeConfig, context: Context) -> None:
+        from vivavoce.codecs.batches import clip_encoder
+        from vivavoce.codecs.loading import load_codec
+        from vivavoce.tokens.layouts import build_layout
+
         self.config, self.context = config, context
-        self._loaded: tuple[Any, Any, Any] | None = None
-
-    def _load(self) -> tuple[Any, Any, Any]:
-        """Codec's spec, encoder and layout, loaded when first needed."""
-        if self._loaded is None:
-            from vivavoce.codecs.batches import clip_encoder
-            from vivavoce.codecs.loading import load_codec
-            from vivavoce.tokens.layouts import build_layout
-
-            codec = load_codec(self.config.codec, **self.config.options).to(self.context.device)
-            self._loaded = (codec.spec, clip_encoder(codec), build_layout(self.config.layout, codec.spec))
-        return self._loaded
+        codec = load_codec(config.codec, **config.options).to(context.device)
+        self._spec, self._encode = codec.spec, clip_encoder(codec)
+        self._layout = build_layout(config.layout, codec.spec)
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:
         import torch
 
         plans = [self._read(row) for row in rows]
         clips = [clip for plan in plans if not isinstance(plan, Fault) for _, clip in plan]
-        codes = iter(self._load()[1]([torch.from_numpy(clip) for clip in clips]) if clips else ())
+        codes = iter(self._encode([torch.from_numpy(clip) for clip in clips]) if clips else ())
         made: list[Made] = []
         for row, plan in zip(rows, plans, strict=True):
             if isinstance(plan, Fault):
@@ -137,7 +135,7 @@ class Tokenize:
         return found
 
     def _hear(self, part: Audio, row: Conversation, where: str) -> np.ndarray | Fault:
-        rate = self._load()[0].sample_rate
+        rate = self._spec.sample_rate
         try:
             clip, _ = hear(part, row, self.context.root, rate, resampler=self.config.resampler)
         except AudioError as error:
@@ -152,7 +150,7 @@ class Tokenize:
         return clip
 
     def _is_ours(self, tokens: Mapping[str, Any]) -> bool:
-        spec = self._load()[0]
+        spec = self._spec
         wanted = {"codec": spec.name, "codec_hash": spec.weights, "layout": self.config.layout}
         return all(tokens.get(key, "") == value for key, value in wanted.items())
 
@@ -168,8 +166,8 @@ class Tokenize:
         return made
 
     def _tokens(self, codes: Codes) -> dict[str, Any]:
-        spec, _, layout = self._load()
+        spec = self._spec
         return {
             "codec": spec.name, "codec_hash": spec.weights, "layout": self.config.layout,
-            "num_samples": codes.num_samples[0], "ids": layout.flatten(codes),
+            "num_samples": codes.num_samples[0], "ids": self._layout.flatten(codes),
         }  # fmt: skip

@@ -54,7 +54,10 @@ class Trajectory:
     config_class: ClassVar[type] = TrajectoryConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 64
-    needs: ClassVar[Needs] = Needs()
+
+    @staticmethod
+    def needs(config: TrajectoryConfig) -> Needs:
+        return Needs()
 
     def __init__(self, config: TrajectoryConfig, context: Context) -> None:
         self.config, self.context = config, context

@@ -82,7 +82,12 @@ class Translate:
     config_class: ClassVar[type] = TranslateConfig
     version: ClassVar[int] = 1 + Speak.version
     batch_rows: ClassVar[int] = 16
-    needs: ClassVar[Needs] = Needs(gpus=1.0, model=True)
+
+    @staticmethod
+    def needs(config: TranslateConfig) -> Needs:
+        speaking = config.speak_config()
+        voices = () if speaking is None else speaking.models()
+        return Needs.of_models(config.model, *voices)
 
     def __init__(self, config: TranslateConfig, context: Context) -> None:
         self.config = config

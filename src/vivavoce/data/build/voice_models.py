@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.base.errors import AudioError, ConfigError, MissingExtraError, ModelError
-from vivavoce.data.build.local_models import load, quiet_thread, split_name
+from vivavoce.base.errors import AudioError, ConfigError
+from vivavoce.data.build.local_models import load, loading, quiet_thread, split_name
 from vivavoce.data.build.voices import Setup, Voice
 
 
@@ -28,6 +28,7 @@ class ModelVoice(Voice):
         self._kind = self._config.model_type
         self.tunes = frozenset({"speed"} if self._kind == "vits" else ())
         self._options = self._speaker_options() if self._speaker else {}
+        self._pipe()
 
     def say(self, text: str, seed: int, speed: float = 1.0, pitch: float = 1.0) -> tuple[np.ndarray, int]:
         import torch
@@ -51,20 +52,13 @@ class ModelVoice(Voice):
             from transformers import pipeline
 
             given, revision = split_name(self._model)
-            try:
+            with loading(self._model, " as a text-to-speech model"):
                 made = pipeline(
                     "text-to-audio",
                     model=given,
                     device=self.setup.context.device,
                     revision=revision.get("revision"),
                 )
-            except ImportError as error:
-                raise MissingExtraError(f"the model {self._model} needs a package: {error}") from error
-            except (OSError, ValueError, KeyError) as error:
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise ModelError(
-                    f"{self._model} cannot be loaded as a text-to-speech model: {reason}"
-                ) from error
             made.model.eval()
             self.setup.loaded[self._model] = made
         return self.setup.loaded[self._model]

@@ -113,7 +113,7 @@ class Voice(ABC):
 
 
 def make_voices(names: Sequence[str], setup: Setup) -> list[list[Voice]]:
-    """Make voices, models not yet loaded.
+    """Make voices, and load their models.
 
     Args:
         names: ``ENGINE:NAME``, or an engine for all of its voices.
@@ -124,6 +124,7 @@ def make_voices(names: Sequence[str], setup: Setup) -> list[list[Voice]]:
 
     Raises:
         ConfigError: Unknown engine or voice.
+        ModelError: A model cannot be loaded.
         MissingExtraError: The synthesizer is not installed.
     """
     made = []
@@ -196,12 +197,11 @@ class ServiceVoice(Voice):
 
     def __init__(self, engine: str, name: str, setup: Setup) -> None:
         super().__init__(engine, name, setup)
-        setup.context.require("tts")
+        if self.speaker not in setup.loaded:
+            model, _, voice = name.partition("#")
+            setup.loaded[self.speaker] = setup.context.service("tts", model, voice or None)
 
     def say(self, text: str, seed: int, speed: float = 1.0, pitch: float = 1.0) -> tuple[np.ndarray, int]:
-        if self.speaker not in self.setup.loaded:
-            model, _, voice = self.name.partition("#")
-            self.setup.loaded[self.speaker] = self.setup.context.service("tts", model, voice or None)
         waveform, rate = self.setup.loaded[self.speaker].say(text, seed)
         return np.asarray(waveform, np.float32), int(rate)
 
