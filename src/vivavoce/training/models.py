@@ -17,7 +17,7 @@ from vivavoce.models.loading import load_speech_lm, weight_arguments
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.training.config import ModelSettings
 from vivavoce.training.tiny_llm import TinyLLM, write_tiny_llm
-from vivavoce.training.tiny_teaching import Lesson, teach
+from vivavoce.training.tiny_teaching import teach
 from vivavoce.training.world import World
 
 
@@ -83,13 +83,10 @@ def _llm(settings: ModelSettings, folder: Path, world: World) -> str | Path:
     """Folder or hub id of the language model; a random one is written first."""
     if isinstance(settings.llm, str):
         return settings.llm
-    record = dict(settings.llm or {})
-    knows = record.pop("knows", None)
-    tiny = read_record(TinyLLM, record, "model.llm")
-    lesson = None if knows is None else read_record(Lesson, knows, "model.llm.knows")
+    tiny = read_record(TinyLLM, settings.llm or {}, "model.llm")
     if world.is_first:
         write_tiny_llm(folder / "llm", tiny)
-        if lesson is not None:
-            teach(folder / "llm", lesson)
+        if tiny.knows is not None:
+            teach(folder / "llm", tiny.knows)
     world.barrier()
     return folder / "llm"

@@ -253,12 +253,13 @@ class Distill:
         targets = batch.targets()
 
         def compare(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
-            """Divergence, cross entropy and whether the likeliest token is right, float32 [rows, 3]."""
+            """Divergence, cross entropy, whether the likeliest token is right and the teacher's, float32 [rows, 4]."""
             student, teacher = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (student, teacher))
             kl = divergences(student, teacher, config.temperature)
             nll = torch.nn.functional.cross_entropy(student, targets, reduction="none")
-            right = (student.detach().argmax(dim=-1) == targets).to(nll.dtype)
-            return torch.stack((kl, nll, right), dim=-1)
+            likeliest = student.detach().argmax(dim=-1)
+            right, agreed = likeliest == targets, likeliest == teacher.argmax(dim=-1)
+            return torch.stack((kl, nll, right.to(nll.dtype), agreed.to(nll.dtype)), dim=-1)
 
         def in_place_of_head(hidden: Tensor, head: Head) -> Tensor:
             def chunk(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
@@ -273,7 +274,7 @@ class Distill:
             found = run_at(model, inputs, at, in_place_of_head)
         else:
             found = compare(run_at(model, inputs, at, lambda hidden, head: head(hidden)), teacher, targets)
-        kl, nll, right = found.unbind(-1)
+        kl, nll, right, agreed = found.unbind(-1)
         ends = kl[batch.ends]
         loss = kl.sum() / totals.positions + config.eot_weight * ends.sum() / totals.rows
         if config.t_squared:
@@ -286,5 +287,6 @@ class Distill:
             "eot": (ends, rows),
             "ce": (nll, positions),
             "accuracy": (right, positions),
+            "agreement": (agreed, positions),
         }
         return loss, {name: (values.detach().sum(), count) for name, (values, count) in sums.items()}

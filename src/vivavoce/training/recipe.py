@@ -11,7 +11,7 @@ import yaml
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record, set_dotted
-from vivavoce.training.config import DataSettings, SetSettings, TrainConfig
+from vivavoce.training.config import DataSettings, ModelSettings, SetSettings, TrainConfig
 
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -37,7 +37,19 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Train
     for key, value in (overrides or {}).items():
         set_dotted(record, key, value)
     config = read_record(TrainConfig, record, path.name)
-    return replace(config, data=_placed(config.data, path.resolve().parent))
+    folder = path.resolve().parent
+    return replace(config, data=_placed(config.data, folder), model=_taught(config.model, folder))
+
+
+def _taught(model: ModelSettings, folder: Path) -> ModelSettings:
+    """The same model, what a random language model is taught named so that it holds from anywhere."""
+    lesson = model.llm.get("knows") if isinstance(model.llm, Mapping) else None
+    if not isinstance(model.llm, Mapping) or not isinstance(lesson, Mapping):
+        return model
+    file = folder / str(lesson.get("file"))
+    if not file.is_file():
+        return model
+    return replace(model, llm={**model.llm, "knows": {**lesson, "file": str(file.resolve())}})
 
 
 def _placed(data: DataSettings, folder: Path) -> DataSettings:

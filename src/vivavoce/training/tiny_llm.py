@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vivavoce.base.errors import ConfigError
+from vivavoce.training.tiny_teaching import Lesson
 
 SPECIAL = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 TEMPLATE = (
@@ -32,6 +33,7 @@ class TinyLLM:
         num_heads, num_key_value_heads: Of attention.
         tied: Output rows are the input rows.
         seed: Of its weights.
+        knows: What it is taught after that, see `tiny_teaching`.
     """
 
     hidden_size: int = 64
@@ -40,6 +42,7 @@ class TinyLLM:
     num_key_value_heads: int = 2
     tied: bool = False
     seed: int = 0
+    knows: Lesson | None = None
 
     def __post_init__(self) -> None:
         if (

@@ -46,7 +46,10 @@ class Ask:
     config_class: ClassVar[type] = AskConfig
     version: ClassVar[int] = 1
     batch_rows: ClassVar[int] = 64
-    needs: ClassVar[Needs] = Needs()
+
+    @staticmethod
+    def needs(config: AskConfig) -> Needs:
+        return Needs()
 
     def __init__(self, config: AskConfig, context: Context) -> None:
         self.config, self.context = config, context
