@@ -139,7 +139,9 @@ class Parts:
             size += (2 * whole + 2 * _count(self._head().parameters())) * self.computed
         elif self.computed < self.stored:  # autocast keeps its copies until the pass is over
             matrices = (p for p in self.model.language_model.parameters() if p.dim() > 1)
-            size += (_count(matrices) - _count(self._tables())) * self.computed
+            size += (
+                _count(matrices) - _count(self.model.get_input_embeddings().parameters())
+            ) * self.computed
         return size
 
     def gradients(self) -> float:
@@ -172,14 +174,14 @@ class Parts:
 
     def activations(self, tokens: int) -> float:
         """Bytes that the layers of the language model keep of L positions for the backward pass."""
-        layer, kept = (
-            self._layer(tokens),
-            tokens * self._width() * (4 if self.config.parallel.autocast else self.stored),
-        )
+        residual = tokens * self._width() * (4 if self.config.parallel.autocast else self.stored)
+        ends = (
+            tokens * self._width() * self._norm() + residual
+        )  # the last norm, and the gradient that passes it
         again = {"none": 0.0, "selective": 0.5, "full": 1.0}[self.config.parallel.activation_checkpointing]
-        count = len(self.layers)
-        live = layer if again else 0.0
-        return count * ((1 - again) * layer + again * kept) + live + 3 * kept
+        layer = self._layer(tokens)
+        kept = len(self.layers) * ((1 - again) * layer + again * residual)
+        return kept + ends + (layer if again else 0.0)
 
     def encoder(self, tokens: int) -> float:
         """Bytes that an encoder keeps: of 8 chunks at once where it is frozen, else of all clips."""
@@ -209,20 +211,25 @@ class Parts:
         head = int(getattr(text, "head_dim", None) or width // heads)
         query, key = heads * head, int(getattr(text, "num_key_value_heads", None) or heads) * head
         inner = int(getattr(text, "intermediate_size", None) or 4 * width)
-        trained = any(p.requires_grad for layer in self.layers for p in layer.parameters())
-        norm = {(4, 4): 12, (2, 2): 8, (4, 2): 10}.get((self.stored, self.computed), 12) if trained else 4
+        trained = self._layers_learn()
         outputs = (2 if trained and self.on_cpu else 1) * query
         values = 2 * key + query + outputs + (4 if trained else 3) * inner
-        return float(tokens * (2 * norm * width + self.computed * values))
+        return float(tokens * (2 * self._norm() * width + self.computed * values))
+
+    def _norm(self) -> int:
+        """Bytes that an RMS norm keeps of a position and a value of it."""
+        if not self._layers_learn():
+            return 4
+        return {(4, 4): 12, (2, 2): 8, (4, 2): 10}.get((self.stored, self.computed), 12)
+
+    def _layers_learn(self) -> bool:
+        return any(p.requires_grad for layer in self.layers for p in layer.parameters())
 
     def _width(self) -> int:
         return int(self.text.hidden_size)
 
     def _head(self) -> Any:
         return self.model.get_output_embeddings()
-
-    def _tables(self) -> list[Tensor]:
-        return list({id(p): p for m in (self.model.get_input_embeddings(),) for p in m.parameters()}.values())
 
     def _trained(self) -> list[tuple[str, Tensor]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -310,6 +317,8 @@ def _refusal(found: Memory, config: TrainConfig, world: World) -> str:
         help_.append("parallel.activation_checkpointing=full")
     if found.activations > found.total / 10:
         help_.append(f"batch.max_tokens below {config.batch.max_tokens}")
+    if found.logits > found.total / 2:
+        help_.append("objective.chunk below 1024")
     if config.optimizer.type == "adamw" and found.optimizer > found.total / 10:
         help_.append("optimizer.type=adam_mini")
     if found.gradients > found.total / 10:

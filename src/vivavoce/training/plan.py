@@ -275,7 +275,8 @@ def _try_out(plan: Plan, run: Run, batches: Sequence[PackedBatch]) -> None:
             began = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
                 loss, _ = objective(run.model, batch, totals)
-            loss.backward()
+            if loss.requires_grad:
+                loss.backward()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
                 plan.peak = torch.cuda.max_memory_allocated(device)
@@ -287,6 +288,11 @@ def _try_out(plan: Plan, run: Run, batches: Sequence[PackedBatch]) -> None:
     if not math.isfinite(float(loss.detach())):
         plan.errors.append(
             "the loss of the first micro-batch is not finite; look at its rows and at the model's dtype."
+        )
+    if not loss.requires_grad:
+        plan.errors.append(
+            "the loss of the first micro-batch reaches nothing that is trained; are there rows without audio, for a "
+            "model of which only the ears are trained?"
         )
     _look_at_reach(plan, run, missed, batch.input_features is not None)
 
