@@ -1,0 +1,39 @@
+"""Smoke recipes as tests run them: trained once in a folder, and held against the stored curve of their loss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vivavoce.training.metrics_log import read_metrics
+from vivavoce.training.recipe import load_recipe
+from vivavoce.training.run import train
+
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke"
+DRIFT = 0.02  # relative
+NOISE = 0.002  # nats that a loss near 0 may be off by
+
+
+def run_recipe(name: str, folder: Path) -> dict[str, Any]:
+    """Train a smoke recipe with one thread, as its curve was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return train(load_recipe(SMOKE / f"{name}.yaml"), folder)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def drifts(name: str, folder: Path) -> list[str]:
+    """What of a run's losses is further from the stored curve than ``DRIFT``, in words."""
+    stored = json.loads((SMOKE / "curves.json").read_text(encoding="utf-8"))[name]["loss"]
+    found = {str(line["step"]): line["loss"] for line in read_metrics(folder)}
+    assert found.keys() == stored.keys(), "other updates were logged; run recipes/smoke/make_curves.py"
+    return [
+        f"update {step}: loss {found[step]:.4f}, stored {stored[step]:.4f}"
+        for step in stored
+        if abs(found[step] - stored[step]) > max(DRIFT * stored[step], NOISE)
+    ]
