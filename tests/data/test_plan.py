@@ -227,3 +227,13 @@ def test_measurements_that_cannot_be_made():
         DataError, match=r"nothing is left after mine \(mine: no_recording 1; the first: the row"
     ):
         measure_rates(nothing, Context(), 1, "c")
+
+
+def test_commands_of_measured_rates_are_of_pipelines_that_are_here():
+    own = [rate.command for rate in own_rates().rates if rate.basis == "measured"]
+    for command in own:
+        recipe = RECIPES.parents[1] / command.split()[3]
+        pipeline = load_pipeline(recipe)
+        assert recipe.is_file() and pipeline.name == recipe.stem
+        named = pipeline.source.get("file") or pipeline.source.get("path")
+        assert (recipe.parent / str(named)).is_file()

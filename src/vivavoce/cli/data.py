@@ -12,7 +12,7 @@ from vivavoce.cli.data_check import check
 from vivavoce.cli.data_convert import convert, formats, info
 from vivavoce.cli.data_plan import plan
 from vivavoce.cli.options import Debug, Json
-from vivavoce.cli.overrides import read_overrides
+from vivavoce.cli.overrides import read_overrides, read_pipeline_overrides
 from vivavoce.cli.screen import counting, note, print_json, print_result
 
 __all__ = ["build", "check", "convert", "formats", "info", "plan", "run"]
@@ -42,10 +42,7 @@ def build(
 
     Relative paths in the file start at its folder, those given here at the working directory.
     """
-    overrides = read_overrides(settings or [])
-    for key in ("source.file", "source.path", "source.folder"):
-        if isinstance(overrides.get(key), str):
-            overrides[key] = str(Path(overrides[key]).resolve())
+    overrides = read_pipeline_overrides(settings or [])
     out = overrides.pop("out", None)
     if not out:
         raise ConfigError("out is missing; wanted out=DIR, the folder for shards and manifest.")

@@ -11,7 +11,7 @@ import typer
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.cli.options import Debug, Json
-from vivavoce.cli.overrides import read_overrides
+from vivavoce.cli.overrides import read_pipeline_overrides
 from vivavoce.cli.screen import note, print_json, print_result, print_table, working
 
 Price = Annotated[float | None, typer.Option(metavar="PRICE", help="In any currency; without it no cost.")]
@@ -51,7 +51,7 @@ def plan(
 
     Says of every stage whether its rate was measured, and where and how, or is assumed.
     """
-    overrides = read_overrides(settings or [])
+    overrides = read_pipeline_overrides(settings or [])
     overrides.pop("out", None)
     if hours is None:
         raise ConfigError("--hours is missing; wanted the hours of audio in the source.")
@@ -67,7 +67,7 @@ def plan(
     pipeline = load_pipeline(Path(recipe), overrides)
     tables = [load_rates(Path(rates))] if rates else []
     if measure:
-        tables.insert(0, _measure(pipeline, device, measure_rows, save))
+        tables.insert(0, _measure(pipeline, Path(recipe).parent, device, measure_rows, save))
     made = make_plan(pipeline, hours, resources, tables, rows)
     if json:
         from vivavoce.base.records import write_record
@@ -77,12 +77,12 @@ def plan(
     _show(made)
 
 
-def _measure(pipeline: Any, device: str, count: int, save: str | None) -> Any:
+def _measure(pipeline: Any, root: Path, device: str, count: int, save: str | None) -> Any:
     from vivavoce.data.build.contract import Context
     from vivavoce.data.plan_measure import measure_rates
     from vivavoce.inference.services import SERVICES
 
-    context = Context(root=Path.cwd(), device=device, services=SERVICES)
+    context = Context(root=root, device=device, services=SERVICES)
     with working(f"measuring {count} rows"):
         found = measure_rates(pipeline, context, count, "vivavoce " + shlex.join(sys.argv[1:]))
     if save:

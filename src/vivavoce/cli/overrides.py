@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -30,4 +31,13 @@ def read_overrides(settings: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(
                 f"the value of {key}, {text!r}, is not YAML: {str(error).splitlines()[0]}"
             ) from error
+    return found
+
+
+def read_pipeline_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """Settings of a pipeline; paths of its source start at the working directory, those in the file at its folder."""
+    found = read_overrides(settings)
+    for key in ("source.file", "source.path", "source.folder"):
+        if isinstance(found.get(key), str):
+            found[key] = str(Path(found[key]).resolve())
     return found

@@ -10,6 +10,7 @@ from tests.data.build.engine import PLAIN
 from tests.data.build.stand_ins import save_llama
 
 from vivavoce.base.errors import CodecError, ModelError, VivavoceError
+from vivavoce.data.build import BUILDERS
 from vivavoce.data.build.contract import Context, Needs
 from vivavoce.data.build.pipeline import Pipeline, stage_needs
 from vivavoce.data.build.run import build
@@ -91,3 +92,7 @@ def test_a_worker_tells_what_is_missing(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_gpu_is_asked_for_where_settings_load_a_model_on_it(stage: dict[str, Any], needs: Needs) -> None:
     assert stage_needs(stage) == needs
+
+
+def test_every_builder_says_what_it_needs() -> None:
+    assert all(callable(BUILDERS.get(name).needs) for name in BUILDERS)
