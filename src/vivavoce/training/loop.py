@@ -228,8 +228,8 @@ class Trainer:
 
     def _even(self, batches: Sequence[PackedBatch]) -> Iterator[PackedBatch]:
         """As many as the rank with the most has, since sharded models meet in every pass."""
+        more = self.world.most(len(batches)) - len(batches)  # asked before any pass, where processes meet too
         yield from batches
-        more = self.world.most(len(batches)) - len(batches)
         yield from [blank(self.processor.pad_id, self.objective.rendering == "distill")] * more
 
     # what is told and kept

@@ -245,7 +245,7 @@ class Distill:
         layer, apart = language_model.get_output_embeddings(), ends_in_head(language_model)
         with torch.no_grad(), adapters_off(language_model):
             teacher = run_at(
-                language_model,
+                model,  # not its language model: by FSDP2 the whole gathers the tables
                 batch.teacher.inputs(),
                 batch.teacher.learned - 1,
                 lambda hidden, head: hidden if apart else head(hidden),

@@ -34,6 +34,7 @@ from vivavoce.data.reader import DataSource
 from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.lora import is_adapter
 from vivavoce.training.config import SetSettings, TrainConfig
+from vivavoce.training.cross_entropy import ends_in_head
 from vivavoce.training.held_out import HeldOut
 from vivavoce.training.loader import Loader, all_rows, rows_of_rank, told_rows
 from vivavoce.training.loop import Progress, Trainer
@@ -113,6 +114,7 @@ def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda
         trained = choose(model, settings)
     use_packed_attention(model.language_model)
     model.config.use_cache = False
+    ends_in_head(model.eval().language_model)  # found out by a pass, while the model is whole and draws no dropout
     loader = Loader(
         sets, config.data, config.batch, processor, rendering, config.seed, world.rank, world.size
     )
