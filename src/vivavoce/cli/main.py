@@ -22,7 +22,7 @@ from vivavoce.cli.screen import one_line, print_error, print_stop
 
 # (panel of the help page, verbs in the order of the page)
 PANELS = (
-    ("Talk", ("demo", "chat", "transcribe", "say")),
+    ("Talk", ("demo", "chat", "transcribe", "say", "serve")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("train", "convert")),
     (

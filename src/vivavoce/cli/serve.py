@@ -1,0 +1,114 @@
+"""``vivavoce serve``: a model over HTTP, for clients of OpenAI's API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vivavoce.base.errors import ConfigError, MissingExtraError
+from vivavoce.cli.assistants import open_assistant
+from vivavoce.cli.options import Debug, Device, Json, Quantize
+from vivavoce.cli.screen import note, print_json
+
+KEYS_VARIABLE = "VIVAVOCE_API_KEYS"
+HERE_ONLY = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="`nano` (built in), a folder, or a hub id.")
+    ] = "nano",
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Address to listen on; `0.0.0.0` is every network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", help="0 takes a free one.", min=0, max=65535)] = 8000,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What requests call the model. Default: the last part of MODEL."),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--api-key", metavar="KEY", help="A key that callers must send; may be given several times."
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keys, one per line; not seen in the list of processes."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin", metavar="URL", help="A web page's origin that may call. Default: none."
+        ),
+    ] = None,
+    max_upload_mb: Annotated[float, typer.Option(metavar="MB", help="Largest request.")] = 25.0,
+    max_audio_s: Annotated[float, typer.Option(metavar="S", help="Most audio in one request.")] = 300.0,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="Most tokens that may be asked for.")] = 4096,
+    max_queue: Annotated[int, typer.Option(metavar="N", help="Requests that may wait for the model.")] = 32,
+    max_concurrent: Annotated[int, typer.Option(metavar="N", help="Requests of one caller at a time.")] = 8,
+    requests_per_minute: Annotated[int, typer.Option(metavar="N", help="Of one caller; 0 is no limit.")] = 0,
+    drain: Annotated[
+        float, typer.Option(metavar="S", help="Time for running requests after SIGTERM.")
+    ] = 30.0,
+    ffmpeg: Annotated[
+        bool, typer.Option("--ffmpeg", help="Take uploads that only the ffmpeg program reads (m4a, webm).")
+    ] = False,
+    quantize: Quantize = None,
+    device: Device = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Serve a model to clients of OpenAI's API: chat, transcriptions and speech.
+
+    Keys also come from the environment variable VIVAVOCE_API_KEYS, with commas between. Without any key
+    everyone who reaches the port may call. Ends on Ctrl-C or SIGTERM, after the running requests. Log lines
+    are JSON on stderr and hold nothing of what was said.
+    """
+    try:
+        from vivavoce.serving.app import Server
+        from vivavoce.serving.engine import Engine
+        from vivavoce.serving.limits import Limits
+        from vivavoce.serving.running import listen, run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"serving needs the package {error.name}; install it: pip install 'vivavoce[serve]'"
+        ) from error
+    limits = Limits(
+        max_upload_bytes=round(max_upload_mb * (1 << 20)),
+        max_audio_s=max_audio_s,
+        max_tokens=max_tokens,
+        max_queue=max_queue,
+        max_concurrent=max_concurrent,
+        requests_per_minute=requests_per_minute,
+        drain_s=drain,
+    )
+    keys = _keys(api_key or [], api_key_file)
+    door = listen(host, port)
+    assistant = open_assistant(model, quantize, device)
+    served = name or model.rstrip("/").rpartition("/")[2]
+    server = Server(Engine(assistant, served), keys, limits, cors_origin or (), ffmpeg)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
+    if json:
+        print_json({"model": served, "url": f"{address}/v1", "keys": len(keys)})
+    else:
+        note(f"serving {served} at {address}/v1; Ctrl-C ends it.")
+    if not keys and host not in HERE_ONLY:
+        note("no API key: everyone who reaches this port may call. Give --api-key-file FILE.")
+    run(server, door)
+
+
+def _keys(given: list[str], file: Path | None) -> list[str]:
+    keys = [*given, *os.environ.get(KEYS_VARIABLE, "").split(",")]
+    if file is not None:
+        try:
+            keys += file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the keys in {file}: {error}.") from error
+    found = [key.strip() for key in keys if key.strip()]
+    if file is not None and not found:
+        raise ConfigError(f"{file} has no key; wanted one per line.")
+    return found

@@ -1,0 +1,1 @@
+"""Models over HTTP, in the shapes that OpenAI's clients send and expect."""
