@@ -1,5 +1,5 @@
-"""The smoke recipes of the token family: each learns its rows to the last token, along the stored curve of the loss, and
-its folder answers as it was taught."""
+"""The smoke recipes of the token family: each learns its rows to the last token, along the stored curve of the loss,
+and its folder answers as it was taught."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from vivavoce.codecs.contract import Codes
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.reader import DataSource
 from vivavoce.data.recordings import read_bytes, source_of
+from vivavoce.training.config import ModelSettings
+from vivavoce.training.models import build_model
+from vivavoce.training.world import World
 
 ANSWERING = ["jan_llama3", "jan_llama3_fast", "snac_tts", "snac_asr", "interleave", "orpheus_finetune"]
 
@@ -30,7 +33,7 @@ def first_row(folder: Path) -> tuple[Conversation, DataSource]:
 
 def heard(row: Conversation, source: DataSource) -> dict[str, Any]:
     """The recording of a row's question, as a part of a message."""
-    part = row.messages[0].parts[0]
+    part = next(row.audio_parts())
     wave, rate = read_audio(io.BytesIO(read_bytes(source_of(part, row), source.root)))
     return {"type": "audio", "audio": wave, "sampling_rate": rate}
 
@@ -62,10 +65,16 @@ def test_answers_are_right_to_the_last_token(name: str, tmp_path: Path) -> None:
         row, source = first_row(tmp_path / "data" / "rows")
         asked = [{"role": "user", "content": [heard(row, source)]}]
         assert vivavoce.load(tmp_path / "model").chat(asked).text == row.messages[-1].words
+    if name == "snac_asr":
+        row, source = first_row(tmp_path / "data" / "heard")
+        assert vivavoce.load(tmp_path / "model").transcribe(heard(row, source)).text == row.messages[-1].words
     if name == "orpheus_finetune":
         row, _ = first_row(tmp_path / "data" / "clips")
         assistant = vivavoce.load(tmp_path / "model")
         assert codes_of(assistant.say(row.messages[-1].words), taught_audio(row, assistant)) < 1e-5
+        again = ModelSettings(start=str(tmp_path / "model"), speakers=("anna",))
+        model, processor = build_model(again, tmp_path / "again", 0, World.from_environment("cpu"))
+        assert vivavoce.Assistant(model, processor).voices == ("anna", "flite:slt")
 
 
 @pytest.mark.slow

@@ -27,25 +27,31 @@ class ModelSettings:
             ``clip_before``, ``clip_after``, ``shortest_samples``, ``prompts`` and ``transcribe_prompt`` of
             `EmbeddingsIn`; or ``{"codec", "layout", "style"}`` for codec tokens. None does not hear (or as ``start``).
         speaks: ``{"codec", "layout", "style", "prompt", "speakers"}`` for codec tokens. None does not speak.
+        template: Chat template (Jinja source) for an ``llm`` that has none, or instead of its own.
         init: Filling of new rows of the vocabulary: "mean", "normal" or "copy".
         pad_rows_to: Round the rows of the vocabulary up to a multiple.
         dtype: Of the weights.
         quantize: "nf4" for a 4-bit base below adapters (extra ``quant``).
         random_weights: Build from the LM's config without its weights, for benchmarks.
+        speakers: Names to add to those that ``start`` knows, the first to be the voice it takes unless told another.
     """
 
     start: str | None = None
     llm: str | Mapping[str, Any] | None = None
     hears: Mapping[str, Any] | None = None
     speaks: Mapping[str, Any] | None = None
+    template: str | None = None
     init: Literal["mean", "normal", "copy"] = "mean"
     pad_rows_to: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantize: Literal["nf4"] | None = None
     random_weights: bool = False
+    speakers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = []
+        if self.speakers and self.start is None:
+            faults.append("speakers are added to start; name those of a new voice in speaks.speakers")
         if (self.start is None) == (self.llm is None):
             faults.append("wanted start or llm, one of the two")
         for name in ("hears", "speaks"):
@@ -273,6 +279,8 @@ class TrainConfig:
             faults.append("objective.type is missing")
         if "type" not in self.schedule:
             faults.append("schedule.type is missing")
+        if "num_steps" in self.schedule:
+            faults.append("schedule.num_steps is set, but a schedule is always as long as the run; set steps")
         hears = self.model.hears or {}
         if self.objective.get("type") == "distill" and self.model.start is None and "encoder" not in hears:
             faults.append(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.codecs.folders import quiet_transformers
 from vivavoce.models.compose import CodecSide, compose
-from vivavoce.models.config import EmbeddingsIn
+from vivavoce.models.config import EmbeddingsIn, TokensOut
 from vivavoce.models.loading import load_speech_lm, weight_arguments
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.training.config import ModelSettings
@@ -45,7 +46,8 @@ def _built(settings: ModelSettings, folder: Path, seed: int, world: World) -> tu
     device = str(world.device)
     dtype = getattr(torch, settings.dtype)
     if settings.start is not None:
-        return load_speech_lm(settings.start, settings.quantize, device, dtype)
+        model, processor = load_speech_lm(settings.start, settings.quantize, device, dtype)
+        return _with_speakers(model, processor, settings.speakers)
     hears, speaks = dict(settings.hears or {}), dict(settings.speaks or {})
     faults = [
         f"hears.{key} is unknown beside encoder" for key in hears if "encoder" in hears and key not in _EARS
@@ -59,6 +61,7 @@ def _built(settings: ModelSettings, folder: Path, seed: int, world: World) -> tu
         hears.get("connector"),
         hears=read_record(CodecSide, hears, "model.hears") if "codec" in hears else None,
         speaks=read_record(CodecSide, speaks, "model.speaks") if speaks else None,
+        template=settings.template,
         init=settings.init,
         pad_rows_to=settings.pad_rows_to,
         seed=seed,
@@ -90,3 +93,19 @@ def _llm(settings: ModelSettings, folder: Path, world: World) -> str | Path:
             teach(folder / "llm", tiny.knows)
     world.barrier()
     return folder / "llm"
+
+
+def _with_speakers(model: Any, processor: Any, names: Sequence[str]) -> tuple[Any, Any]:
+    """The same model, which knows more voices by name.
+
+    Raises:
+        ConfigError: It does not speak by codec tokens.
+    """
+    if not names:
+        return model, processor
+    mouth = model.config.audio_out
+    if not isinstance(mouth, TokensOut) or mouth.alignment != "none":
+        raise ConfigError(f"speakers are {', '.join(names)}, but the model does not speak by codec tokens.")
+    known = (*names, *(name for name in mouth.speakers if name not in names))
+    model.config.audio_out = replace(mouth, speakers=known)
+    return model, SpeechProcessor.for_config(processor.tokenizer, model.config, processor.folder)

@@ -1,0 +1,76 @@
+"""The full-size training recipes: all are read, by the classes of what they name, and say what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vivavoce.base.errors import ConfigError
+from vivavoce.base.records import read_record
+from vivavoce.data.build.pipeline import Pipeline, load_pipeline
+from vivavoce.models.compose import CodecSide
+from vivavoce.tokens.layouts import LAYOUTS
+from vivavoce.training.config import ModelSettings
+from vivavoce.training.objectives import OBJECTIVES
+from vivavoce.training.optimizers import OPTIMIZERS
+from vivavoce.training.recipe import load_recipe
+from vivavoce.training.schedules import build_schedule
+from vivavoce.training.trainable import Trainable
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FULL = sorted(
+    path
+    for path in RECIPES.glob("*/*.yaml")
+    if path.parent.name not in ("data", "smoke", "nano") and path.stem != "data"
+)
+SMOKE = sorted((RECIPES / "smoke").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [*FULL, *SMOKE], ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_recipe_is_read(path: Path) -> None:
+    """Each part by the class that reads it in a run; unknown settings are refused there."""
+    config = load_recipe(path)
+    assert config.description and config.name
+    read_record(Trainable, config.train, "train")
+    build_schedule(config.schedule, 10_000)
+    record = dict(config.objective)
+    objective = OBJECTIVES.get(str(record.pop("type")))
+    objective(read_record(objective.config_class, record, "objective"), len(record.get("slot_weights", ())))
+    OPTIMIZERS.get(config.optimizer.type)
+    for side in (config.model.hears, config.model.speaks):
+        if side is not None and "codec" in side:
+            LAYOUTS.get(read_record(CodecSide, side, "side").layout)
+    for one in (*config.data.sets, *config.data.held_out):
+        if isinstance(one.pipeline, str):
+            load_pipeline(Path(one.pipeline))
+        elif one.pipeline is not None:
+            read_record(Pipeline, one.pipeline, "pipeline")
+
+
+@pytest.mark.parametrize("path", [p for p in FULL if p.stem == "train"], ids=lambda path: path.parent.name)
+def test_recipe_says_what_it_is(path: Path) -> None:
+    config, text = load_recipe(path), (path.parent / "README.md").read_text(encoding="utf-8")
+    assert config.name == path.parent.name
+    assert f"recipes/{path.parent.name}/train.yaml" in text
+    assert len(text.splitlines()) <= 60
+    assert "not run by us" in text.lower(), "what was not measured has to be said"
+    assert not any(one.pipeline for one in config.data.sets) or "vivavoce" in text
+    assert (RECIPES / "smoke" / f"{path.parent.name}.yaml").exists(), "a recipe has a small twin"
+
+
+def test_jan_llama3_is_the_table_of_its_card() -> None:
+    config = load_recipe(RECIPES / "jan_llama3" / "train.yaml")
+    optimizer = config.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.betas) == ("adam_mini", 5e-5, (0.9, 0.98))
+    assert (optimizer.eps, optimizer.weight_decay, optimizer.max_grad_norm) == (1e-6, 0.01, 1.0)
+    assert (config.batch.rows, config.batch.max_tokens, config.epochs, config.seed) == (128, 4096, 1, 3407)
+    assert config.schedule == {"type": "cosine", "warmup_ratio": 0.1}
+    fast = load_recipe(RECIPES / "jan_llama3_fast" / "train.yaml")
+    assert (fast.optimizer, fast.schedule, fast.batch.rows) == (optimizer, config.schedule, 128)
+    assert [(s.path, s.weight) for s in fast.data.sets] == [(s.path, s.weight) for s in config.data.sets]
+
+
+def test_names_of_voices_are_added_to_a_model_that_speaks() -> None:
+    with pytest.raises(ConfigError, match="speakers are added to start"):
+        ModelSettings(llm="folder", speakers=("anna",))
