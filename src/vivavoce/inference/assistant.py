@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,16 @@ class Assistant:
         here, before the first piece is asked for.
         """
         sampling = self._sampling(options)
+        self.check_can_answer(audio, voice)
+        return self.answer(_as_messages(messages), audio, voice, sampling)
+
+    def check_can_answer(self, audio: bool = False, voice: str | None = None) -> None:
+        """Refuse what no answer can be: chats of a model that only reads aloud, speech of one that only writes.
+
+        Raises:
+            ModelError: The model cannot; the message says which can.
+            ConfigError: Unknown voice.
+        """
         if not self.chats:
             raise ModelError(
                 f"{self.name} reads text aloud and does not chat; use say(text), or a model that chats: "
@@ -136,7 +146,6 @@ class Assistant:
         if audio:
             self._check_speaks()
             self._check_voice(voice)
-        return self._stream(_as_messages(messages), audio, voice, sampling)
 
     def transcribe(self, source: Any, **options: Any) -> Transcript:
         """Write down what is said in a recording.
@@ -203,14 +212,30 @@ class Assistant:
 
     # answers
 
-    def _stream(
-        self, messages: list[dict[str, Any]], audio: bool, voice: str | None, sampling: SamplingOptions
+    def answer(
+        self,
+        messages: list[dict[str, Any]],
+        audio: bool,
+        voice: str | None,
+        sampling: SamplingOptions,
+        transcribe: Callable[[Any], Transcript] | None = None,
+        make_turn: Callable[[list[dict[str, Any]], SamplingOptions], Turn] | None = None,
     ) -> Iterator[Delta]:
-        messages = prepare_history(messages, self.model.config, self.transcribe)
+        """Answer checked messages piece by piece: what ``stream`` and sessions share.
+
+        Args:
+            messages: Checked, the last one from the user.
+            audio: Speak the answer too.
+            voice: One of ``voices``.
+            sampling: Checked options.
+            transcribe: Listens to earlier clips instead of ``transcribe``.
+            make_turn: Reads prepared messages, for callers that have read most of them already.
+        """
+        messages = prepare_history(messages, self.model.config, transcribe or self.transcribe)
         if unknown_words(messages, self.processor):
             yield from self._refuse(audio, voice, sampling)
             return
-        turn = self._turn(messages, sampling)
+        turn = (make_turn or self._turn)(messages, sampling)
         clips = last_clips(messages)
         ears = self.model.config.audio_in
         if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:

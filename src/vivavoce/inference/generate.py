@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from vivavoce.base.errors import SessionError
 from vivavoce.inference.sampling import Sampler
@@ -74,6 +75,28 @@ class Decoding:
         self._cache = output.past_key_values
         self.ids += [int(i) for i in ids]
         return output.logits[0, -1]
+
+    def crop(self, length: int) -> int:
+        """Forget all but the first ``length`` positions, and free their memory.
+
+        A cache that does not hold every position (sliding windows, linear attention) cannot be cut and is dropped:
+        the caller then reads from the beginning, which costs time and changes no number.
+
+        Returns:
+            Positions that are left: ``length``, or 0.
+        """
+        extra = len(self.ids) - length
+        if extra <= 0:
+            return len(self.ids)
+        layers = getattr(self._cache, "layers", [])
+        if length > 0 and layers and all(type(layer) is DynamicLayer for layer in layers):
+            self._cache.crop(-extra)
+            for layer in layers:  # a slice would hold on to the whole
+                layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+        else:
+            length, self._cache = 0, None
+        del self.ids[length:]
+        return length
 
 
 class TokenRun:

@@ -6,10 +6,11 @@ Letters: V vocabulary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.audio_stream import AudioTokenStream
@@ -22,8 +23,11 @@ from vivavoce.inference.text_stream import TextStream
 from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.conversation import answer_ends, room_for_answer
 from vivavoce.models.processor import SpeechProcessor
-from vivavoce.models.speech_lm import SpeechLM
+from vivavoce.models.speech_lm import HeardAudio, SpeechLM
 from vivavoce.tokens.constraints import AudioLimits
+
+# (whether the encoder's states are needed) -> the sequence, its last logits, and what was heard of the last clips
+ReadPrompt = Callable[[bool], tuple[Decoding, Tensor, HeardAudio | None]]
 
 
 class Turn:
@@ -35,6 +39,7 @@ class Turn:
         options: Sampling.
         prompt: From ``SpeechProcessor.prepare``: ``input_ids`` and perhaps ``input_features``,
             ``feature_lengths``.
+        read: Reads the prompt instead, for sessions, which have read most of it already.
 
     Raises:
         ModelError: The prompt is longer than the model can read.
@@ -44,7 +49,12 @@ class Turn:
     """
 
     def __init__(
-        self, model: SpeechLM, processor: SpeechProcessor, options: SamplingOptions, prompt: dict[str, Any]
+        self,
+        model: SpeechLM,
+        processor: SpeechProcessor,
+        options: SamplingOptions,
+        prompt: dict[str, Any],
+        read: ReadPrompt | None = None,
     ) -> None:
         self.model, self.processor = model, processor
         ids: list[int] = prompt["input_ids"]
@@ -57,9 +67,12 @@ class Turn:
         self._reading: Reading | None = None
         self._left = room
         self._sampler = Sampler(options)
-        self._heard = None
+        self._heard: HeardAudio | None = None
         ears = model.config.audio_in
         gated = isinstance(ears, EmbeddingsIn) and ears.gate is not None  # gates read the encoder's states
+        if read is not None:
+            self._decoding, self._logits, self._heard = read(gated)
+            return
         if "input_features" in prompt:
             with torch.inference_mode():
                 self._heard = model.hear(

@@ -204,6 +204,11 @@ class SpeechProcessor(ProcessorMixin):
             codes = codec.encode(torch.from_numpy(np.ascontiguousarray(waveform))[None, None].to(device))
         return self.vocabulary_in.to_ids(codes)
 
+    def read_clip(self, part: Mapping[str, Any], sampling_rate: int | None = None) -> np.ndarray:
+        """An audio part as the model hears it, float32 [S] at ``sample_rate``; see ``audio_parts.read_part``."""
+        resampler: Method = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
+        return read_part(part, self.sample_rate, resampler, sampling_rate)
+
     # conversations
 
     def prepare(
@@ -212,6 +217,7 @@ class SpeechProcessor(ProcessorMixin):
         add_generation_prompt: bool = True,
         continue_last: bool = False,
         sampling_rate: int | None = None,
+        entries: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
         """One conversation as ``input_ids`` (list of ints) and, for embeddings, the features of its clips.
 
@@ -220,6 +226,8 @@ class SpeechProcessor(ProcessorMixin):
             add_generation_prompt: End where the model is to go on.
             continue_last: End right after the last message's content, for an answer that is begun already.
             sampling_rate: Of clips that are arrays and do not say theirs, Hz.
+            entries: What each clip becomes, where that is known: sound tokens, or a number of positions. No clip is
+                read then, and there are no features.
 
         Raises:
             ConfigError, AudioError, ModelError, VocabularyError: What is wrong with messages, audio or
@@ -236,16 +244,16 @@ class SpeechProcessor(ProcessorMixin):
         clips = audio_parts(plain)
         if clips and not isinstance(self.ears, TokensIn | EmbeddingsIn):
             raise ModelError("this model does not hear; give it text instead of audio.")
-        resampler: Method = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
-        waves = [read_part(part, self.sample_rate, resampler, sampling_rate) for part in clips]
         made: dict[str, Any] = {}
-        entries: list[Any] = []
-        if isinstance(self.ears, EmbeddingsIn) and waves:
-            clips_in = self.clip_reader.read(waves)
-            made = {"input_features": clips_in.features, "feature_lengths": clips_in.lengths}
-            entries = clips_in.positions
-        elif waves:
-            entries = [self.audio_ids(w) for w in waves]
+        if entries is None:
+            waves = [self.read_clip(part, sampling_rate) for part in clips]
+            entries = []
+            if isinstance(self.ears, EmbeddingsIn) and waves:
+                clips_in = self.clip_reader.read(waves)
+                made = {"input_features": clips_in.features, "feature_lengths": clips_in.lengths}
+                entries = clips_in.positions
+            elif waves:
+                entries = [self.audio_ids(w) for w in waves]
         template = self.template or self.tokenizer.chat_template
         if places_audio(template, self.audio_token):
             assert self.audio_token_id is not None
