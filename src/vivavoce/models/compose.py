@@ -66,6 +66,7 @@ def compose(
     speaks: CodecSide | None = None,
     lora: Mapping[str, Lora | dict[str, Any]] | None = None,
     audio_token: str = AUDIO_TOKEN,
+    template: str | None = None,
     init: str = "mean",
     pad_rows_to: int | None = None,
     seed: int = 0,
@@ -90,6 +91,7 @@ def compose(
         lora: Adapters, as in ``SpeechLMConfig.lora``.
         audio_token: The placeholder; added to the tokenizer if it is not there, the language model's rows stay as
             they are.
+        template: Chat template (Jinja source), instead of the tokenizer's own.
         init: Filling of new rows, see ``embedding_rows.grow_embeddings``.
         pad_rows_to: Round the rows of a grown vocabulary up to a multiple.
         seed: Of first values of connector, adapters and new rows.
@@ -123,7 +125,8 @@ def compose(
     else:
         text_model = load_text_model(llm, **weights)
     tokenizer = AutoTokenizer.from_pretrained(llm)
-    if not getattr(tokenizer, "chat_template", None):
+    tokenizer.chat_template = template or getattr(tokenizer, "chat_template", None)
+    if not tokenizer.chat_template:
         raise ConfigError(
             f"the tokenizer of {llm} has no chat template; set one and save it, or take a chat model."
         )

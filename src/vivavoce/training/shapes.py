@@ -58,6 +58,7 @@ def _shape(settings: ModelSettings) -> Any | None:
             hears.get("connector"),
             hears=read_record(CodecSide, hears, "model.hears") if "codec" in hears else None,
             speaks=read_record(CodecSide, speaks, "model.speaks") if speaks else None,
+            template=settings.template,
             pad_rows_to=settings.pad_rows_to,
             shapes_only=True,
             dtype=dtype,

@@ -22,11 +22,14 @@ class AskConfig:
     Attributes:
         prompts: Instructions; each row draws one by its id.
         where: The instruction comes "after" the recording, as in SALMONN, or "before" it.
+        answer: "given" keeps the answer there is, and takes the transcript where there is none; "transcript" takes the
+            transcript in any case, and what followed the recording goes.
         task: Of the rows; None leaves it.
     """
 
     prompts: tuple[str, ...] = ("Write down what is said in this recording.",)
     where: Literal["after", "before"] = "after"
+    answer: Literal["given", "transcript"] = "given"
     task: str | None = "asr"
 
     def __post_init__(self) -> None:
@@ -39,8 +42,8 @@ class AskConfig:
 class Ask:
     """Types an instruction beside the recording of the user's last turn.
 
-    Answers stay; a row without one is answered by the transcript of that turn. Put aside are rows without a recording
-    of the user ("no_recording"), and those that have neither answer nor transcript ("no_answer").
+    Put aside are rows without a recording of the user ("no_recording"), and those that have neither an answer to keep
+    nor a transcript ("no_answer").
     """
 
     config_class: ClassVar[type] = AskConfig
@@ -63,10 +66,14 @@ class Ask:
             return Fault("no_recording", "the row has no recording of the user")
         made = copy.deepcopy(row)
         turn = made.messages[places[-1]]
+        if self.config.answer == "transcript":
+            made.messages = made.messages[: places[-1] + 1]
         if made.messages[-1].role != "assistant":
             said = " ".join(part.transcript or "" for part in turn.audios).strip()
             if not said:
-                return Fault("no_answer", "the row has neither an answer nor a transcript of its recording")
+                return Fault(
+                    "no_answer", "the row has neither an answer to keep nor a transcript of its recording"
+                )
             made.messages.append(Message("assistant", [Text(said)]))
         prompt = Text(self.context.rng("ask", row.id).choice(self.config.prompts))
         turn.parts = [*turn.parts, prompt] if self.config.where == "after" else [prompt, *turn.parts]
