@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError, VivavoceError
-from vivavoce.data.reader import DataSource, Filters, Mixing, Reader, Sample, Stream
+from vivavoce.data.reader import DataSource, Filters, Mixing, Reader, Sample, Skipped, Stream
 from vivavoce.data.reader.reading import USED
 from vivavoce.training.config import BatchSettings, DataSettings, SetSettings
 from vivavoce.training.documents import Document, make_document
@@ -22,7 +22,7 @@ from vivavoce.training.world import World
 
 TOO_LONG, NOT_RENDERED = "too many tokens", "not rendered"
 MOST_FAULTS = 20
-PATIENCE = 500  # rows of no use, one after the other, before that is an error
+PATIENCE, LONGEST_PATIENCE = 100, 2000
 
 
 @dataclass
@@ -97,13 +97,15 @@ class Loader:
             self.stream,
             filters=filters,
             decode="all" if processor.audio_token_id is not None else "untokenized",
-            on_fault=data.on_fault,
             workers=data.workers,
             keep_bytes=True,  # codes of another layout are of no use, and are made anew from the recording
-            confirm=True,
-            patience=max(PATIENCE, min(10_000, 2 * self.rows_a_pass)),
         )
-        self._faults: list[str] = []
+        self.faults: list[str] = []
+
+    @property
+    def patience(self) -> int:
+        """Rows one after the other of which none can be learned, before that is an error: two passes or so."""
+        return max(PATIENCE, min(LONGEST_PATIENCE, 2 * self.rows_a_pass))
 
     @property
     def rows_a_pass(self) -> int:
@@ -112,44 +114,61 @@ class Loader:
         return sum(ends) if ends else sum(map(len, self.stream.orders))
 
     def __iter__(self) -> Iterator[Update]:
-        """Updates from the first row that is not done; the last one may have fewer rows."""
-        samples = iter(self.reader)
+        """Updates from the first row that is not done; the last one may have fewer rows.
+
+        Nothing is counted on the way, only by `done`: the thread that reads ahead and the one that trains share nothing.
+        """
+        outcomes = self.reader.outcomes()
         with ThreadPoolExecutor(1, "vivavoce-documents") as pool:
             try:
-                ahead = pool.submit(self._next, samples)
+                ahead = pool.submit(self._next, outcomes)
                 while (update := ahead.result()) is not None:
-                    ahead = pool.submit(self._next, samples)
+                    ahead = pool.submit(self._next, outcomes)
                     yield update
             finally:
                 ahead.cancel()
                 if not ahead.cancelled():
                     ahead.exception()  # wait for it
-                self.reader.close()
+                outcomes.close()  # type: ignore[attr-defined]
 
     def done(self, update: Update) -> None:
         """Count the rows of an update as used or left out."""
         for place in update.places:
             self.stream.done(*place)
-        self._faults = [*self._faults, *update.faults][:MOST_FAULTS]
+        self.faults = list(dict.fromkeys([*self.faults, *update.faults]))[:MOST_FAULTS]
 
-    def _next(self, samples: Iterator[Sample]) -> Update | None:
-        update = Update([], [], [])
-        for sample in samples:
-            documents, outcome = self._documents(sample, update)
+    def _next(self, outcomes: Iterator[Sample | Skipped]) -> Update | None:
+        """The rows of the next update; None at the end.
+
+        Raises:
+            DataError: A fault, if these are to be raised; or no row of very many can be learned.
+        """
+        update, used = Update([], [], []), 0
+        documents: list[Document]
+        for found in outcomes:
+            if isinstance(found, Skipped):
+                documents, outcome, fault = [], found.reason, found.detail if found.is_fault else ""
+            else:
+                documents, outcome, fault = self._documents(found)
+            if fault and self.on_fault == "raise":
+                raise DataError(fault)
             update.documents += documents
-            update.places.append((sample.place.position, sample.source, outcome))
-            if sum(outcome == USED for _, _, outcome in update.places) == self.rows:
+            update.places.append((found.place.position, found.source, outcome))
+            update.faults += [fault] if fault and len(update.faults) < MOST_FAULTS else []
+            used += outcome == USED
+            if used == self.rows:
                 return update
-            if len(update.places) >= PATIENCE and not update.documents:
+            if not used and len(update.places) >= self.patience:
+                reasons = sorted({outcome for _, _, outcome in update.places})
                 raise DataError(
-                    f"none of {len(update.places)} rows can be learned. "
-                    + (f"First: {update.faults[0]} " if update.faults else f"All have {TOO_LONG}. ")
-                    + "Look at the rows by: vivavoce data check --model, or raise batch.max_tokens."
+                    f"none of {len(update.places)} rows can be learned: {', '.join(reasons)}. "
+                    + (f"First: {update.faults[0]} " if update.faults else "")
+                    + "Look at the rows by: vivavoce data check --model, or raise the limits of data and batch."
                 )
         return update if update.places else None
 
-    def _documents(self, sample: Sample, update: Update) -> tuple[list[Document], str]:
-        """The documents of a row, or why there are none."""
+    def _documents(self, sample: Sample) -> tuple[list[Document], str, str]:
+        """The documents of a row, what became of it, and what is wrong with it."""
         root = self.stream.sources[sample.place.source].root
         try:
             found = fit(
@@ -160,17 +179,8 @@ class Loader:
         except MissingExtraError:
             raise
         except (VivavoceError, OSError) as error:
-            sentence = f"row {sample.row.id!r} of {sample.source}: {error}"
-            if self.on_fault == "raise":
-                raise DataError(sentence) from error
-            update.faults.append(sentence)
-            return [], NOT_RENDERED
-        return (found, USED) if found else ([], TOO_LONG)
-
-    @property
-    def faults(self) -> list[str]:
-        """Why the first rows were left out in which something is wrong, a sentence each."""
-        return list(dict.fromkeys([*self._faults, *self.reader.faults]))[:MOST_FAULTS]
+            return [], NOT_RENDERED, f"row {sample.row.id!r} of {sample.source}: {error}"
+        return (found, USED, "") if found else ([], TOO_LONG, "")
 
     def told(self) -> str:
         """What became of the rows of this rank, in sentences."""
@@ -183,7 +193,7 @@ class Loader:
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on where the states of all ranks were saved, on any number of ranks."""
         self.reader.load_state_dict(states)
-        self._faults = [fault for state in states for fault in state["faults"]]
+        self.faults = [fault for state in states for fault in state["faults"]]
 
 
 def rows_of_rank(batch: BatchSettings, world_size: int) -> int:
