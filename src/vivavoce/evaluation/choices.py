@@ -58,7 +58,7 @@ def read_choice(text: str, letters: str, choices: Sequence[str] = ()) -> tuple[s
     bare = re.fullmatch(rf"\W*{either}\W*", text)
     if bare:
         return bare[1].upper(), "alone"
-    leading = re.match(rf"{_MARKS}([{letters}])\s*[\])）】.:：、,，*]", text)
+    leading = re.match(rf"{_MARKS}([{letters}])\s*[\])）】.:：、,，*](?!\s*(?:or|and|或|和)(?![a-z]))", text)
     if leading:
         return leading[1], "leading"
     marked = re.findall(

@@ -48,7 +48,7 @@ def _log_mel_db(waveform: np.ndarray, sample_rate: int, num_mels: int) -> np.nda
     window = np.hanning(size + 1)[:-1]
     power = np.abs(np.fft.rfft(frames * window)) ** 2 / (window.sum() / 2) ** 2
     filters = slaney_mel_filters(num_mels, size, sample_rate)
-    bands = power @ (filters / np.maximum(filters.sum(axis=0), 1e-12))
+    bands = power @ (filters / np.maximum(filters.sum(axis=1, keepdims=True), 1e-12)).T
     return 10 * np.log10(np.maximum(bands, 10 ** (_FLOOR_DB / 10)))
 
 
