@@ -106,7 +106,7 @@ class Decoder:
                 )
             wanted = "" if "anted" in message else f" {WANTED[0].upper()}{WANTED[1:]}."
             raise Refusal(400, f"{param}: {message}{wanted}", "invalid_audio", param)
-        return np.frombuffer(body, "<f4")
+        return np.frombuffer(body, "<f4").copy()
 
     async def _ask(
         self, process: asyncio.subprocess.Process, order: dict[str, Any], data: bytes

@@ -1,0 +1,131 @@
+"""A server in a thread of the test's own process, and a model that answers when it is told to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openai
+import uvicorn
+
+from vivavoce.inference.reply import Delta
+from vivavoce.serving.app import Server
+from vivavoce.serving.engine import Engine
+from vivavoce.serving.limits import Limits
+from vivavoce.serving.running import listen
+
+KEY = "a secret of the tests"
+
+
+@dataclass
+class Live:
+    """A running server.
+
+    Attributes:
+        server: With its service.
+        root: Address without path.
+        key: What callers send.
+    """
+
+    server: Server
+    root: str
+    key: str
+
+    def client(self, **settings: Any) -> openai.OpenAI:
+        given = {
+            "base_url": f"{self.root}/v1",
+            "api_key": self.key,
+            "max_retries": 0,
+            "timeout": 60,
+            **settings,
+        }
+        return openai.OpenAI(**given)
+
+
+@contextmanager
+def serving(
+    engine: Engine, keys: Sequence[str] = (), limits: Limits | None = None, **settings: Any
+) -> Iterator[Live]:
+    """Run a server as long as the block."""
+    server = Server(engine, keys, limits, **settings)
+    door = listen("127.0.0.1", 0)
+    port = door.getsockname()[1]
+    inner = uvicorn.Server(
+        uvicorn.Config(server, log_config=None, access_log=False, ws="none", lifespan="on")
+    )
+    thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    until(lambda: inner.started)
+    try:
+        yield Live(server, f"http://127.0.0.1:{port}", keys[0] if keys else "none")
+    finally:
+        inner.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive(), "the server does not stop"
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+class Patient(Engine):
+    """A model that says one word per permission.
+
+    Attributes:
+        permits: Released once per word; a large number lets it run.
+        said: Words so far, over all requests.
+        closed: Answers that were ended or given up.
+    """
+
+    hears = False
+    speaks = True
+    chats = True
+    transcribes = False
+    voices = ("default",)
+    speaking_hz = 24000
+    default_tokens = 100
+
+    def __init__(self, words: int = 20) -> None:
+        self.name, self.words = "patient", words
+        self.permits = threading.Semaphore(0)
+        self.said, self.closed = 0, 0
+        self.fault: Exception | None = None
+
+    def let(self, words: int) -> None:
+        for _ in range(words):
+            self.permits.release()
+
+    def chat(self, messages: Any, audio: bool, voice: str | None, options: Any) -> Iterator[Delta]:
+        try:
+            for _ in range(self.words):
+                self.permits.acquire()
+                if self.fault is not None:
+                    raise self.fault
+                self.said += 1
+                yield Delta(text="word ", audio=np.zeros(2400, np.float32) if audio else None)
+        finally:
+            self.closed += 1
+
+    def say(self, text: str, voice: str | None) -> Iterator[Delta]:
+        yield from self.chat([], True, voice, {})
+
+    def prompt_tokens(self, messages: Any) -> tuple[int, int]:
+        return 1, 0
+
+    def text_ids(self, text: str) -> list[int]:
+        return [0] * len(text.split())
+
+    def audio_tokens(self, num_samples: int) -> int:
+        return num_samples // 2400
+
+    def finish_reason(self, prompt: int, text: int, audio: int, limit: int | None) -> str:
+        return "stop"
