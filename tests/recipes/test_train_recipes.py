@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.data.build.stand_ins import needs
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record
@@ -15,8 +17,10 @@ from vivavoce.training.config import ModelSettings
 from vivavoce.training.objectives import OBJECTIVES
 from vivavoce.training.optimizers import OPTIMIZERS
 from vivavoce.training.recipe import load_recipe
+from vivavoce.training.run import train
 from vivavoce.training.schedules import build_schedule
 from vivavoce.training.trainable import Trainable
+from vivavoce.training.world import World
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FULL = sorted(
@@ -24,6 +28,10 @@ FULL = sorted(
     for path in RECIPES.glob("*/*.yaml")
     if path.parent.name not in ("data", "smoke", "nano") and path.stem != "data"
 )
+TOKENS = (
+    "jan_llama3", "jan_llama3_fast", "snac_tts", "snac_asr", "snac_chat", "snac_pretrain", "interleave",
+    "orpheus_finetune",
+)  # fmt: skip
 SMOKE = sorted((RECIPES / "smoke").glob("*.yaml"))
 
 
@@ -57,6 +65,27 @@ def test_recipe_says_what_it_is(path: Path) -> None:
     assert "not run by us" in text.lower(), "what was not measured has to be said"
     assert not any(one.pipeline for one in config.data.sets) or "vivavoce" in text
     assert (RECIPES / "smoke" / f"{path.parent.name}.yaml").exists(), "a recipe has a small twin"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOKENS)
+def test_settings_of_full_size_train_the_small_model(name: str, tmp_path: Path) -> None:
+    """Objective, batch, optimizer, trained parts and recomputation of the recipe, with its twin's model and rows."""
+    needs("espeak", "flite")
+    full, small = load_recipe(RECIPES / name / "train.yaml"), load_recipe(RECIPES / "smoke" / f"{name}.yaml")
+    config = replace(
+        full,
+        steps=2,
+        model=small.model,
+        data=replace(full.data, sets=small.data.sets, held_out=(), mixing=small.data.mixing),
+        batch=replace(full.batch, rows=8),
+        schedule={"type": "constant"},
+        parallel=replace(full.parallel, mode="none", compile=False),
+        keep=replace(full.keep, save_every=0, sample_every=-1),
+    )
+    found = train(config, tmp_path, World.from_environment("cpu"))
+    assert found["step"] == 2 and found["skipped_steps"] == 0 and 0 < found["loss"] < 12
+    assert (tmp_path / "model" / "config.json").is_file()
 
 
 def test_jan_llama3_is_the_table_of_its_card() -> None:
