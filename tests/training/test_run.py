@@ -111,9 +111,9 @@ def test_terminated_then_killed_is_never_stopped(long_run: Any, tmp_path: Path) 
 def test_killed_at_any_moment_is_never_stopped(long_run: Any, tmp_path: Path) -> None:
     recipe, whole = long_run
     chance = random.Random()
-    for _ in range(5):
-        started = process("train", str(recipe), f"out={tmp_path}")
-        time.sleep(chance.uniform(3.0, 8.0))
+    for number in range(5):
+        started = begun(recipe, tmp_path, 1 + 3 * number)
+        time.sleep(chance.uniform(0.0, 0.1))
         started.kill()
         started.communicate()
     train(load_recipe(recipe), tmp_path)

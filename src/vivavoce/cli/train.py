@@ -104,20 +104,23 @@ def _bar(name: str, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: note(f"update {progress.step} of {progress.steps}  {_words(progress.values)}")
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
     )  # fmt: skip
-    with RichProgress(*columns, console=console(sys.stderr)) as bar:
+    screen = console(sys.stderr)
+    with RichProgress(*columns, console=screen) as bar:
         task = bar.add_task(name, total=None, told="")
 
         def report(progress: Progress) -> None:
-            bar.update(task, completed=progress.step, total=progress.steps, told=_words(progress.values))
+            counted = len(name) + 2 * len(str(progress.steps)) + 41  # bar, count and times come first
+            told = _words(progress.values, screen.width - counted)
+            bar.update(task, completed=progress.step, total=progress.steps, told=told)
 
         yield report
 
 
-def _words(values: dict[str, Any]) -> str:
-    """The numbers of a line that people look at."""
+def _words(values: dict[str, Any], room: int | None = None) -> str:
+    """The numbers of a line that people look at; the first of them, where there is room for so many letters."""
     told = [
         f"{name} {values[key]:{form}}"
         for key, name, form in (
@@ -127,4 +130,6 @@ def _words(values: dict[str, Any]) -> str:
         )
         if values.get(key)
     ]  # fmt: skip
+    while room is not None and len(told) > 1 and len("  ".join(told)) > room:
+        told.pop()
     return "  ".join(told)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -300,6 +301,10 @@ class Trainer:
             if self.stopped and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.stopped = True
+            if (
+                number == signal.SIGINT and self.world.is_first
+            ):  # not by print, which may be what was interrupted
+                os.write(2, b"\nstopping after this update; Ctrl-C again stops at once\n")
 
         try:
             before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
