@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import subprocess
 import sys
 import tokenize
@@ -30,3 +33,37 @@ def test_tokenize_is_a_program_as_well():
     env = {"PYTHONPATH": str(FOLDER.parent / "src"), "PATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0 and "--clips" in done.stdout, done.stderr
+
+
+def test_training_at_8b_says_what_it_would_do_without_a_gpu():
+    """Memory and FLOPs come from shapes alone; with ``--tiny`` the same code trains a small model anywhere."""
+    command = [sys.executable, str(FOLDER / "gpu" / "train_8b.py"), "--only", "full", "lora", "--json"]
+    small = ["--tiny", "--tokens", "600", "--steps", "4", "--no-compile"]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(FOLDER.parent / "src"),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run([*command, *small], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "there is no GPU here, so nothing was measured" in done.stdout
+    found = {one["plan"]["way"]: one for one in json.loads(done.stdout.splitlines()[-1])}
+    full, lora = found["full"]["plan"], found["lora"]["plan"]
+    assert full["parameters"] == full["trained"] == 8_038_666_240 and lora["trained"] == 41_943_040
+    assert 45 < full["gflop_per_token"] < 52 and full["memory"]["fits"] and lora["memory"]["fits"]
+    assert all(11 < one["measured"]["losses"][0] < 12.5 for one in found.values())
+
+
+def test_both_ways_of_the_training_benchmark_have_the_same_losses():
+    spec = importlib.util.spec_from_file_location("train_benchmark", FOLDER / "train.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    rows = [
+        (ids[-size:], weights[-size:])
+        for size, (ids, weights) in zip((40, 90, 25), program.rows_of(3, "nano"), strict=True)
+    ]
+    _, padded = program.train_padded(rows, 2, 3e-4)
+    _, ours = program.train_packed(rows, 2, 3e-4, 100)
+    assert len(padded) == len(ours) == 2
+    assert all(abs(a - b) < 1e-3 for a, b in zip(padded, ours, strict=True))
