@@ -304,7 +304,10 @@ def test_the_cache_gives_all_processes_one_answer_and_survives_a_kill(tmp_path: 
     for attempt in range(5):
         writer = spawn.Process(target=_put_forever, args=(tmp_path / "killed",))
         writer.start()
-        time.sleep(0.1 + 0.013 * attempt)
+        end = time.monotonic() + 60
+        while not any((tmp_path / "killed").rglob("[0-9a-f]*")):
+            assert time.monotonic() < end, "nothing is kept"
+        time.sleep(0.05 + 0.013 * attempt)
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
