@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def whole(samples: np.ndarray, sample_rate: int, name: str) -> bytes:
         return encoder.push(samples) + encoder.close()
     wave, rate = _at_known_rate(samples, sample_rate, name)
     file = io.BytesIO()
-    _write(file, name, rate, [wave])
+    _write(file, name, rate, wave)
     return file.getvalue()
 
 
@@ -73,6 +73,7 @@ class StreamEncoder:
     """
 
     def __init__(self, name: str, sample_rate: int) -> None:
+        self._name = name
         self._raw = name in ("wav", "pcm", "pcm16")
         rate = PCM_HZ if name in ("pcm", "pcm16") else _known_rate(sample_rate, name)
         self._resampler = None if rate == sample_rate else StreamResampler(sample_rate, rate)
@@ -98,7 +99,7 @@ class StreamEncoder:
             ready, self._ready = self._ready + pcm16(wave), b""
             return ready
         for begin in range(0, len(wave), _PIECE):
-            self._file.write(np.clip(wave[begin : begin + _PIECE], -1.0, 1.0))
+            self._file.write(_stored(wave[begin : begin + _PIECE], self._name))
         return self._sink.take()
 
 
@@ -147,15 +148,17 @@ def _open(file: io.BytesIO, name: str, rate: int) -> Any:
     return soundfile.SoundFile(file, "w", rate, 1, format=container, subtype=encoding, **constant)
 
 
-def _write(file: io.BytesIO, name: str, rate: int, pieces: Sequence[np.ndarray]) -> None:
+def _write(file: io.BytesIO, name: str, rate: int, wave: np.ndarray) -> None:
     with _open(file, name, rate) as sound:
-        for wave in pieces:
-            for piece in _cut(np.clip(wave, -1.0, 1.0)):
-                sound.write(piece)
+        for begin in range(0, len(wave), _PIECE):
+            sound.write(_stored(wave[begin : begin + _PIECE], name))
 
 
-def _cut(wave: np.ndarray) -> Iterator[np.ndarray]:
-    return (wave[begin : begin + _PIECE] for begin in range(0, len(wave), _PIECE))
+def _stored(wave: np.ndarray, name: str) -> np.ndarray:
+    """Samples as the format stores them; 16 bit by hand, so that k / 32768 is stored as k."""
+    if _KINDS[name][1] == "PCM_16":
+        return np.frombuffer(pcm16(wave), "<i2")
+    return np.clip(wave, -1.0, 1.0)
 
 
 def _known_rate(rate: int, name: str) -> int:
