@@ -116,7 +116,8 @@ class Loader:
     def __iter__(self) -> Iterator[Update]:
         """Updates from the first row that is not done; the last one may have fewer rows.
 
-        Nothing is counted on the way, only by `done`: the thread that reads ahead and the one that trains share nothing.
+        Nothing is counted on the way, only by `done`: the thread that reads ahead and the one that trains share
+        nothing.
         """
         outcomes = self.reader.outcomes()
         with ThreadPoolExecutor(1, "vivavoce-documents") as pool:
