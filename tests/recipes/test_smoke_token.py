@@ -91,6 +91,7 @@ def test_one_model_reads_hears_writes_and_speaks(tmp_path: Path) -> None:
     needs("espeak", "flite")
     found = run_recipe("snac_chat", tmp_path)
     assert found["exact"] == 1.0 and not drifts("snac_chat", tmp_path)
+    assert len(list((tmp_path / "samples").glob("*/*.wav"))) == 4, "four of the eight answers are spoken"
     assistant = vivavoce.load(tmp_path / "model")
     asked, source = first_row(tmp_path / "data" / "speech_to_text")
     spoken, _ = first_row(tmp_path / "data" / "text_to_speech")

@@ -159,10 +159,10 @@ def write_samples(folder: Path, said: Sequence[Said], step: int) -> list[dict[st
     place = folder / "samples" / f"step-{step:06d}"
     if said:
         place.mkdir(parents=True, exist_ok=True)
-    for one in said:
+    for number, one in enumerate(said):  # rows of two sets may have one name
         audio = None
         if one.waveform is not None:
-            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in one.id)
+            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in f"{number:02d}-{one.id}")
             audio = str(write_audio(place / f"{name}.wav", one.waveform, one.sample_rate).relative_to(folder))
         made.append(
             {"id": one.id, "asked": one.asked, "wanted": one.wanted, "said": one.said, "audio": audio}
