@@ -131,7 +131,7 @@ def test_what_is_counted_before_loading_is_what_is_there(
 @pytest.mark.parametrize("how", ["none", "selective", "full"])
 @pytest.mark.parametrize("train", ["full", "frozen"])
 def test_activations_are_near_what_is_kept(how: str, train: str, tmp_path: Path, texts: str) -> None:
-    """Within 20 % of what the backward pass keeps, besides what it makes itself."""
+    """Within 3 % of what the backward pass keeps, or 20 % where layers are computed again."""
     more = {"llm": {"hidden_size": 96, "num_layers": 4}, "hears": EARS}
     config = recipe(
         texts,
@@ -163,7 +163,8 @@ def test_activations_are_near_what_is_kept(how: str, train: str, tmp_path: Path,
         model.language_model.model(**inputs)
     again = parts._layer(2000) if how != "none" else 0.0  # of the layer that is computed again
     gradient = 2000 * 96 * 4  # that goes back through the layers
-    assert 0.9 < (wanted - again - gradient) / kept < 1.2, (wanted, again, kept)
+    least, most = (0.97, 1.03) if how == "none" else (0.9, 1.2)
+    assert least < (wanted - again - gradient) / kept < most, (wanted, again, kept)
 
 
 def _document(size: int) -> Document:
