@@ -30,11 +30,13 @@ class Live:
         server: With its service.
         root: Address without path.
         key: What callers send.
+        stop: Does what SIGTERM does.
     """
 
     server: Server
     root: str
     key: str
+    stop: Callable[[], None]
 
     def client(self, **settings: Any) -> openai.OpenAI:
         given = {
@@ -61,10 +63,14 @@ def serving(
     thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     until(lambda: inner.started)
-    try:
-        yield Live(server, f"http://127.0.0.1:{port}", keys[0] if keys else "none")
-    finally:
+
+    def stop() -> None:
         inner.should_exit = True
+
+    try:
+        yield Live(server, f"http://127.0.0.1:{port}", keys[0] if keys else "none", stop)
+    finally:
+        stop()
         thread.join(20)
         assert not thread.is_alive(), "the server does not stop"
 

@@ -214,3 +214,27 @@ def test_pages_that_are_named_may_call() -> None:
             f"{live.root}/v1/chat/completions", headers={**asked, "Origin": "http://evil.example"}
         )
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_stopping_waits_for_running_answers() -> None:
+    patient = Patient(5)
+    with serving(patient) as live, ThreadPoolExecutor(1) as pool:
+        patient.let(1)
+        stream = iter(ask(live, stream=True))
+        assert next(stream).choices[0].delta.role == "assistant"
+        waiting = pool.submit(ask, live)
+        until(lambda: live.server.service.worker.queued == 1)
+        live.stop()
+        until(lambda: not _accepts(live))
+        patient.let(9)
+        assert "".join(c.choices[0].delta.content or "" for c in stream) == "word word word word word"
+        assert waiting.result().choices[0].message.content == "word word word word word"
+    assert not live.server.service.worker._thread.is_alive()
+
+
+def _accepts(live: Live) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(live.root.rpartition(":")[2])), timeout=1).close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -21,6 +21,7 @@ import vivavoce
 from vivavoce.cli.main import main
 
 
+@pytest.mark.slow
 def test_sigterm_ends_after_the_running_answer(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a key of the file\n")
