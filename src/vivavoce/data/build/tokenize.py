@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from vivavoce.audio.files import audio_info
 from vivavoce.audio.resample import Method
 from vivavoce.base.errors import AudioError, ConfigError
 from vivavoce.codecs.contract import Codes
 from vivavoce.data.build.contract import Context, Fault, Made, Needs
 from vivavoce.data.build.row_audio import drop_unnamed, hear
 from vivavoce.data.conversation import ROLES, Audio, Conversation
+from vivavoce.data.recordings import read_bytes, source_of
 from vivavoce.tokens.layouts import LAYOUTS
 
 Existing = Literal["keep", "replace"]
@@ -139,15 +141,28 @@ class Tokenize:
         try:
             clip, _ = hear(part, row, self.context.root, rate, resampler=self.config.resampler)
         except AudioError as error:
+            seconds = self._seconds(part, row)  # hours are refused before they are decoded
+            if seconds is not None and seconds > self.config.max_seconds:
+                return self._too_long(where, seconds)
             return Fault("unreadable", f"{where}: {error}")
         if clip.size > self.config.max_seconds * rate:
-            reason = (
-                f"{where} lasts {clip.size / rate:.1f} s, at most {self.config.max_seconds:g} s are encoded"
-            )
-            return Fault("too_long", reason, filtered=True)
+            return self._too_long(where, clip.size / rate)
         if float(np.abs(clip).max()) <= 10 ** (self.config.silence_db / 20):
             return Fault("silent", f"{where} has no sample above {self.config.silence_db:g} dB of full scale")
         return clip
+
+    def _too_long(self, where: str, seconds: float) -> Fault:
+        reason = f"{where} lasts {seconds:.1f} s, at most {self.config.max_seconds:g} s are encoded"
+        return Fault("too_long", reason, filtered=True)
+
+    def _seconds(self, part: Audio, row: Conversation) -> float | None:
+        """How long a part is by its recording's header; None if it does not tell."""
+        try:
+            whole = audio_info(read_bytes(source_of(part, row), self.context.root)).duration_s
+        except AudioError:
+            return None
+        ends = [end for end in (whole, part.end_s) if end is not None]
+        return min(ends) - part.start_s if ends else None
 
     def _is_ours(self, tokens: Mapping[str, Any]) -> bool:
         spec = self._spec
