@@ -37,6 +37,7 @@ CITIES = ("Paris", "London", "New York", "York")
         ("Both Paris and London", None, "unread"),
         ("(A) or (B)", None, "unread"),
         ("答案不是A", None, "unread"),
+        ("我不选A", None, "unread"),
         ("The answer is E", None, "unread"),
         ("I'd rather not", None, "unread"),
         ("", None, "unread"),

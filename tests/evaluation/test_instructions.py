@@ -22,7 +22,7 @@ CASES: list[tuple[str, Any, list[str], list[str]]] = [
     ("paragraphs", 2, ["a\n\nb", "a\n \n\nb\n"], ["a\nb"]),
     ("json", None, ['{"a": 1}', "```json\n[1]\n```"], ["{a: 1}", "3", 'so: {"a": 1}']),
     ("json", ["name"], ['{"name": 1, "b": 2}'], ['{"b": 2}', "[1]"]),
-    ("language", "zh", ["你好，世界"], ["hello", "こんにちは世界", "123"]),
+    ("language", "zh", ["你好，世界"], ["hello", "こんにちは世界", "今日は良い天気です", "123"]),
     ("language", "ja", ["今日は良い天気です"], ["你好，世界", "hello"]),
     ("language", "ko", ["안녕하세요"], ["你好"]),
     ("keywords", ["sun", "雨"], ["The Sun and 下雨"], ["sunny 雨", "sun"]),

@@ -14,7 +14,7 @@ import pytest
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.data.build.contract import Fault
-from vivavoce.data.build.language_models import Reply
+from vivavoce.data.build.texts.language_models import Reply
 from vivavoce.evaluation.comparison import compare
 from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.judge import RubricJudge, read_marks

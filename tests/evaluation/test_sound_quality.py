@@ -54,11 +54,13 @@ def test_stoi_is_the_library(speech: Speech, rng: np.random.Generator) -> None:
         _item("noisy", clean, noisy, 16_000),
         _item("silent", np.zeros(1600, np.float32), np.zeros(1600, np.float32), 16_000),
         _item("none", clean, None, 16_000),
+        _item("short", clean[:200], clean[:200], 16_000),
+        _item("mute", clean, np.zeros_like(clean), 16_000),
     ]
     score = Stoi().score(items)
     assert score.values[:2] == pytest.approx([1.0, pystoi.stoi(clean, noisy, 16_000)])
-    assert score.values[2:] == (None, None) and score.n == 2
-    assert score.counts == {"undefined": 1, "no_answer": 1}
+    assert score.values[2:] == (None, None, None, 0.0) and score.n == 3
+    assert score.counts == {"undefined": 2, "no_answer": 1, "silent_outputs": 2}
     assert Stoi(extended=True).score(items).values[1] == pytest.approx(
         pystoi.stoi(clean, noisy, 16_000, extended=True)
     )
@@ -69,12 +71,17 @@ def test_pesq_is_the_library(speech: Speech, rng: np.random.Generator) -> None:
     clean = speech.at(16_000)
     noisy = (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32)
     silent = np.zeros(16_000, np.float32)
-    items = [_item("noisy", clean, noisy, 16_000), _item("silent", silent, silent, 16_000)]
+    items = [
+        _item("noisy", clean, noisy, 16_000),
+        _item("silent", silent, silent, 16_000),
+        _item("mute", clean, np.zeros_like(clean), 16_000),
+        _item("short", clean[8000:9000], noisy[8000:9000], 16_000),
+    ]
     score = Pesq().score(items)
-    assert score.values == (pytest.approx(pesq.pesq(16_000, clean, noisy, "wb")), None)
-    assert score.counts == {"undefined": 1}
+    assert score.values == (pytest.approx(pesq.pesq(16_000, clean, noisy, "wb")), None, 1.0, None)
+    assert score.counts == {"undefined": 2, "silent_outputs": 2}
     narrow = Pesq(mode="nb").score(items[:1]).value
-    assert narrow != score.value and 1.0 <= narrow <= 4.6
+    assert narrow != score.values[0] and 1.0 <= narrow <= 4.6
     with pytest.raises(ConfigError, match="mode is 'hd'"):
         Pesq(mode="hd")  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vivavoce.base.errors import DataError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.language_models import (
+from vivavoce.data.build.texts.language_models import (
     ModelSettings,
     Prompt,
     Reply,
@@ -43,7 +43,7 @@ class RubricJudge:
 
     Attributes:
         model: ``endpoint:MODEL`` (any OpenAI-compatible address), ``transformers:FOLDER_OR_HUB_ID[@REVISION]``.
-        endpoint: Settings of the address, `vivavoce.data.build.endpoints.EndpointConfig`.
+        endpoint: Settings of the address, `vivavoce.data.build.texts.endpoints.EndpointConfig`.
         rubric: Name in `RUBRICS`, or a rubric.
         cache: Folder for verdicts; None asks anew each time.
         device: For local models.

@@ -16,6 +16,8 @@ from vivavoce.evaluation.resampling import Bootstrap
 from vivavoce.evaluation.scores import Better, Score, mean_score, missing, versions
 
 LONGEST_GAP_S = 0.1
+SHORTEST_STOI_S = 0.4
+LOWEST_PESQ = 1.0
 _FLOOR_DB = -100.0  # of a full-scale sine's power: what lies below is silence in both
 
 
@@ -107,7 +109,9 @@ class _Quality:
             if item.audio is None:
                 counts["no_answer"] += 1
             else:
-                value = self._measure(*aligned_pair(item, self.name))
+                pair = aligned_pair(item, self.name)
+                value = self._measure(*pair)
+                counts["silent_outputs"] += not np.any(pair[1])
                 counts["undefined"] += value is None
             values.append(value)
         unit, settings = self._settings()
@@ -160,6 +164,8 @@ class Stoi(_Quality):
             from pystoi import stoi
         except ImportError as error:
             raise missing("pystoi", self.name) from error
+        if len(reference) < SHORTEST_STOI_S * rate:
+            return None
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             value = float(stoi(reference, output, rate, extended=self.extended))
@@ -172,7 +178,9 @@ class Stoi(_Quality):
 
 @dataclass(frozen=True)
 class Pesq(_Quality):
-    """Mean PESQ by pesq (ITU-T P.862), about 1 to 4.6; clips without an utterance have none.
+    """Mean PESQ by pesq (ITU-T P.862), about 1 to 4.6; references without an utterance have none.
+
+    Silence in place of speech counts as 1, and is counted ("silent_outputs").
 
     Attributes:
         mode: "wb" at 16 kHz, "nb" at 8 kHz; other rates are resampled.
@@ -193,8 +201,8 @@ class Pesq(_Quality):
             raise missing("pesq", self.name) from error
         wanted = 16_000 if self.mode == "wb" else 8_000
         pair = [resample(np.asarray(wave, np.float32), rate, wanted) for wave in (reference, output)]
-        if not all(np.any(wave) for wave in pair):
-            return None
+        if np.any(pair[0]) and not np.any(pair[1]):
+            return LOWEST_PESQ  # the library has no number for a system that says nothing
         try:
             return float(pesq(wanted, *pair, self.mode))
         except (NoUtterancesError, BufferTooShortError):
