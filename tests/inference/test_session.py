@@ -223,8 +223,9 @@ def answered_aloud(assistant):
     return session, reply
 
 
-def test_interrupting_before_anything_was_given_out_keeps_an_empty_answer():
-    text, _, session = played_only("tokens->tokens", 0.0, take=0)
+@pytest.mark.parametrize("take", [0, 3])
+def test_interrupting_before_anything_was_played_keeps_an_empty_answer(take):
+    text, _, session = played_only("tokens->text", 0.0, take, audio=False)
     assert text == "" and session.messages[1]["content"] == ""
 
 
