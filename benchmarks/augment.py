@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.data.build.augment import DEFAULT, Augment, AugmentConfig
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.build.row_audio import hear, put_recording
+from vivavoce.data.build.sounds.augment import DEFAULT, Augment, AugmentConfig
 from vivavoce.data.conversation import Audio, Conversation, Message
 from vivavoce.data.recordings import encode_flac
 

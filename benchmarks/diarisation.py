@@ -23,9 +23,9 @@ from vivavoce.audio.speaker_turns import DiarisationError, SpeakerTurn, diarisat
 from vivavoce.audio.voice_activity import Segment, SegmentRules, speech_segments
 from vivavoce.base.errors import MissingExtraError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.converse import Converse, ConverseConfig
-from vivavoce.data.build.given_turns import given_turns
-from vivavoce.data.build.speak import Speak, SpeakConfig
+from vivavoce.data.build.mining.given_turns import given_turns
+from vivavoce.data.build.speech.converse import Converse, ConverseConfig
+from vivavoce.data.build.speech.speak import Speak, SpeakConfig
 from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
 
 DIALOGUES = Path(__file__).parents[1] / "recipes" / "data" / "dialogues.jsonl"

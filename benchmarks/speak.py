@@ -17,7 +17,7 @@ from collections.abc import Callable
 from vivavoce.audio.files import audio_info
 from vivavoce.audio.synthesis import has_synthesizer, synthesize
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.speak import Speak, SpeakConfig
+from vivavoce.data.build.speech.speak import Speak, SpeakConfig
 from vivavoce.data.conversation import Conversation, Message, Text
 
 WORDS = (

@@ -182,7 +182,8 @@ class Trainer:
             batch = batch.to(self.world.device)
             with autocast(self.config, self.world):
                 loss, metrics = self.objective(self.model, batch, totals)
-            loss.backward()
+            if loss.requires_grad:  # not so where only ears learn, and nobody hears
+                loss.backward()
             for name, pair in (metrics | {"loss": (loss.detach(), 0.0)}).items():
                 before = sums.get(name)
                 sums[name] = pair if before is None else (before[0] + pair[0], before[1] + pair[1])

@@ -14,8 +14,8 @@ from tests.data.build.recorded_rows import RATE, heard, recorded, save_voices, v
 from tests.data.build.stand_ins import ask, assert_pure, check_settings, run
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.data.build.augment import DEFAULT
 from vivavoce.data.build.contract import Context, Fault
+from vivavoce.data.build.sounds.augment import DEFAULT
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.recordings import encode_flac
 

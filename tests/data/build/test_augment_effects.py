@@ -13,9 +13,9 @@ from tests.data.build.stand_ins import run
 from vivavoce.audio.augment import rms, room_response
 from vivavoce.audio.files import write_audio
 from vivavoce.base.errors import ConfigError
-from vivavoce.data.build.backgrounds import ClipFolder
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.loudness import speech_level_db
+from vivavoce.data.build.sounds.backgrounds import ClipFolder
+from vivavoce.data.build.speech.loudness import speech_level_db
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.recordings import encode_flac
 

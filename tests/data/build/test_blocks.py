@@ -11,8 +11,8 @@ import pytest
 from tests.data.build.engine import CONTEXT, make, speaking
 
 from vivavoce.base.errors import DataError
-from vivavoce.data.build import blocks, storing
-from vivavoce.data.build.blocks import Block, Workspace, plan_blocks
+from vivavoce.data.build.engines import blocks, storing
+from vivavoce.data.build.engines.blocks import Block, Workspace, plan_blocks
 from vivavoce.data.build.pipeline import Parcel
 from vivavoce.data.build.run import build
 from vivavoce.data.conversation import Audio, Conversation, Message, Text

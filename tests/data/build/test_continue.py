@@ -15,11 +15,11 @@ import pytest
 from tests.data.build.stand_ins import ask, assert_pure, check_settings, facts, run, save_llama, server
 
 from vivavoce.base.errors import ConfigError, ModelError
-from vivavoce.data.build import local_models
-from vivavoce.data.build.answer_cache import AnswerCache
-from vivavoce.data.build.continuations import TEMPLATES, Continue, ContinueConfig
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.language_models import LocalModel, ModelSettings, Reply
+from vivavoce.data.build.texts import local_models
+from vivavoce.data.build.texts.answer_cache import AnswerCache
+from vivavoce.data.build.texts.continuations import TEMPLATES, Continue, ContinueConfig
+from vivavoce.data.build.texts.language_models import LocalModel, ModelSettings, Reply
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 
 

@@ -13,7 +13,7 @@ from vivavoce.audio.files import read_audio
 from vivavoce.audio.speaker_turns import read_rttm, rttm_lines
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.given_turns import given_turns
+from vivavoce.data.build.mining.given_turns import given_turns
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.recordings import encode_flac
 

@@ -13,11 +13,18 @@ from tests.data.build.stand_ins import ask, assert_pure, check_settings, needs, 
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.describe_config import NAMED, SAID
-from vivavoce.data.build.describing import TEMPLATES, fill, request, slot_words
+from vivavoce.data.build.descriptions.describe_config import NAMED, SAID
+from vivavoce.data.build.descriptions.describing import TEMPLATES, fill, request, slot_words
+from vivavoce.data.build.descriptions.scales import (
+    ASPECTS,
+    SCALES,
+    Scale,
+    measured_scales,
+    name_numbers,
+    read_scales,
+)
 from vivavoce.data.build.pipeline import load_pipeline
 from vivavoce.data.build.run import build
-from vivavoce.data.build.scales import ASPECTS, SCALES, Scale, measured_scales, name_numbers, read_scales
 from vivavoce.data.check.sets import check_set
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.convert import convert, get_format

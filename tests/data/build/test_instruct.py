@@ -9,7 +9,7 @@ from tests.data.build.stand_ins import Humming, ask, assert_pure, check_settings
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.unspeakable import unspeakable
+from vivavoce.data.build.speech.unspeakable import unspeakable
 from vivavoce.data.conversation import Audio, Text
 
 VOICES = {"voices": ["service:m#a", "service:m#b"], "language": "en"}

@@ -17,7 +17,7 @@ from vivavoce.audio.synthesis import synthesize
 from vivavoce.audio.timed_speech import time_speech
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.forced_alignment import Heard
+from vivavoce.data.build.spans.forced_alignment import Heard
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.recordings import encode_flac
 
@@ -94,8 +94,8 @@ def test_words_and_frames(policy: str, rate: int) -> None:
 
 def test_spans_tile() -> None:
     settings = {"policy": "random", "share": 0.5, "min_frames": 1}
-    from vivavoce.data.build.interleave import Interleave, InterleaveConfig
-    from vivavoce.data.build.word_units import Unit
+    from vivavoce.data.build.spans.interleave import Interleave, InterleaveConfig
+    from vivavoce.data.build.spans.word_units import Unit
 
     builder = Interleave(InterleaveConfig(**settings), Context())
     units = [Unit(f"w{i} ", 0.4 * i, 0.4 * i + 0.3) for i in range(10)]

@@ -11,7 +11,7 @@ from tests.data.build.stand_ins import ask, assert_pure, check_settings, run
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.judge import Verdict, read_verdict
+from vivavoce.data.build.texts.judge import Verdict, read_verdict
 from vivavoce.data.conversation import Audio, Conversation, Message
 
 KINDS = ("question", "story")

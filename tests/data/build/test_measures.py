@@ -9,15 +9,15 @@ from tests.data.build.stand_ins import needs
 from vivavoce.audio.resample import resample
 from vivavoce.audio.synthesis import synthesize
 from vivavoce.base.errors import VocabularyError
-from vivavoce.data.build.loudness import speech_level_db
-from vivavoce.data.build.sound_measures import centroid_hz, dynamics_db, measure_sound, tempo_bpm
-from vivavoce.data.build.speech_measures import (
+from vivavoce.data.build.descriptions.sound_measures import centroid_hz, dynamics_db, measure_sound, tempo_bpm
+from vivavoce.data.build.descriptions.speech_measures import (
     Units,
     bandwidth_hz,
     count_units,
     find_activity,
     measure_speech,
 )
+from vivavoce.data.build.speech.loudness import speech_level_db
 
 LINE = "The weather in Hanoi will be warm tomorrow, with a little rain in the evening."
 RATE = 16_000

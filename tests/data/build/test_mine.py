@@ -19,11 +19,11 @@ from tests.speech import Speech
 from vivavoce.audio.files import read_audio, write_audio
 from vivavoce.audio.speaker_turns import SpeakerTurn
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
-from vivavoce.data.build import mine
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.given_turns import GivenTurn, said_in
-from vivavoce.data.build.mine import Mine, MineConfig
-from vivavoce.data.build.recognisers import make_recogniser
+from vivavoce.data.build.mining import mine
+from vivavoce.data.build.mining.given_turns import GivenTurn, said_in
+from vivavoce.data.build.mining.mine import Mine, MineConfig
+from vivavoce.data.build.mining.recognisers import make_recogniser
 from vivavoce.data.conversation import Audio, Conversation, Message, read_conversation
 from vivavoce.data.convert import convert, read_any
 from vivavoce.data.recordings import encode_flac

@@ -11,9 +11,9 @@ from tests.data.build.engine import CONTEXT, speaking
 
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.data.build.contract import Context, Fault
+from vivavoce.data.build.engines.quarantine import is_disk_full, put_aside
+from vivavoce.data.build.engines.ray_engine import share_out
 from vivavoce.data.build.pipeline import Chain, Pipeline, changes, load_pipeline, start
-from vivavoce.data.build.quarantine import is_disk_full, put_aside
-from vivavoce.data.build.ray_engine import share_out
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 
 YAML = """

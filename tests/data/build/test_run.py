@@ -15,8 +15,8 @@ import pytest
 from tests.data.build.engine import CONTEXT, PLAIN, Obedient, make, speaking
 
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
-from vivavoce.data.build import blocks as blocks_module
 from vivavoce.data.build.contract import Context
+from vivavoce.data.build.engines import blocks as blocks_module
 from vivavoce.data.build.run import build
 from vivavoce.data.manifest import read_set
 

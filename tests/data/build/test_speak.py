@@ -23,11 +23,11 @@ from tests.data.build.stand_ins import (
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.loudness import bring_to_level, speech_level_db
 from vivavoce.data.build.pipeline import Pipeline
-from vivavoce.data.build.reading_back import character_error_rate, edit_distance
 from vivavoce.data.build.run import build
-from vivavoce.data.build.voices import Setup, make_voices
+from vivavoce.data.build.speech.loudness import bring_to_level, speech_level_db
+from vivavoce.data.build.speech.reading_back import character_error_rate, edit_distance
+from vivavoce.data.build.speech.voices import Setup, make_voices
 from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
 from vivavoce.data.recordings import read_waveform
 

@@ -10,8 +10,8 @@ from tests.data.build.stand_ins import assert_pure, check_settings, needs, run
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.loudness import speech_level_db
-from vivavoce.data.build.moods import MOODS
+from vivavoce.data.build.speech.loudness import speech_level_db
+from vivavoce.data.build.speech.moods import MOODS
 from vivavoce.data.check.sets import check_set
 from vivavoce.data.conversation import Conversation, Message, Text
 from vivavoce.data.recordings import read_waveform

@@ -24,9 +24,9 @@ from tests.data.build.stand_ins import (
 
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.language_models import ModelSettings
-from vivavoce.data.build.languages import foreign_letter, language_name, primary, spellings
-from vivavoce.data.build.translators import Pair, SequenceModel, prepare_languages
+from vivavoce.data.build.speech.languages import foreign_letter, language_name, primary, spellings
+from vivavoce.data.build.texts.language_models import ModelSettings
+from vivavoce.data.build.texts.translators import Pair, SequenceModel, prepare_languages
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 
 TEXTS = [

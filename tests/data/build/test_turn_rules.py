@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vivavoce.audio.speaker_turns import SpeakerTurn as Turn
 from vivavoce.base.errors import ConfigError
-from vivavoce.data.build.turn_rules import (
+from vivavoce.data.build.mining.turn_rules import (
     TurnRules,
     exchanges,
     main_share,

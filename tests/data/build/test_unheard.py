@@ -13,7 +13,7 @@ from tests.data.build.stand_ins import assert_pure, run
 from vivavoce.audio.augment import rms
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.unheard import ANSWERS
+from vivavoce.data.build.sounds.unheard import ANSWERS
 from vivavoce.data.check.sets import check_set
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.manifest import write_set

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from vivavoce.data.build.word_runs import poisson_runs, runs_of, single_words, some_spans
+from vivavoce.data.build.spans.word_runs import poisson_runs, runs_of, single_words, some_spans
 
 DRAWS = 4000
 

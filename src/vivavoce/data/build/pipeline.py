@@ -25,8 +25,8 @@ from vivavoce.base.errors import ConfigError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.data.build import BUILDERS, SOURCES
 from vivavoce.data.build.contract import Context, Fault, Made, Needs
-from vivavoce.data.build.local_models import loading
-from vivavoce.data.build.quarantine import RUN_ERRORS, is_disk_full, put_aside
+from vivavoce.data.build.engines.quarantine import RUN_ERRORS, is_disk_full, put_aside
+from vivavoce.data.build.texts.local_models import loading
 from vivavoce.data.conversation import Conversation, hash_json
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.base.records import write_record
-from vivavoce.data.build.blocks import Block, Workspace, changes, plan_blocks
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.local import run_local
+from vivavoce.data.build.engines.blocks import Block, Workspace, changes, plan_blocks
+from vivavoce.data.build.engines.local import run_local
 from vivavoce.data.build.pipeline import Pipeline
 from vivavoce.data.manifest import MANIFEST, Manifest, read_manifest, write_set
 from vivavoce.data.shards import import_pyarrow
@@ -100,7 +100,7 @@ def build(
 
         before = done
         if engine == "ray":
-            from vivavoce.data.build.ray_engine import run_ray
+            from vivavoce.data.build.engines.ray_engine import run_ray
 
             run_ray(pipeline, context, source, workspace, rest, workers, tell)
         elif rest:

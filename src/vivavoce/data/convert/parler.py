@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vivavoce.data.build.scales import MEASURED
+from vivavoce.data.build.descriptions.scales import MEASURED
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.convert.chat_messages import conversation, id_entry
 from vivavoce.data.convert.contract import Format, Options, Unfit

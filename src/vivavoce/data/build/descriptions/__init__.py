@@ -1,0 +1,1 @@
+"""How recordings sound, measured and told."""

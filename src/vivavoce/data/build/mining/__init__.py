@@ -1,0 +1,1 @@
+"""Requests and responses found in long recordings."""

@@ -1,0 +1,1 @@
+"""Noise, rooms, telephones and the rest of what happens to recordings."""

@@ -1,0 +1,1 @@
+"""Texts become speech: voices, moods, instructions, whole conversations."""

@@ -1,0 +1,1 @@
+"""What language models and translators write."""
