@@ -43,7 +43,7 @@ class Live:
             "base_url": f"{self.root}/v1",
             "api_key": self.key,
             "max_retries": 0,
-            "timeout": 60,
+            "timeout": 30,
             **settings,
         }
         return openai.OpenAI(**given)

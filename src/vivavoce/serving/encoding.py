@@ -78,7 +78,7 @@ class StreamEncoder:
         rate = PCM_HZ if name in ("pcm", "pcm16") else _known_rate(sample_rate, name)
         self._resampler = None if rate == sample_rate else StreamResampler(sample_rate, rate)
         self._ready = _streamed_wav_header(rate) if name == "wav" else b""
-        self._sink = _Sink(skip_frame=name == "mp3")
+        self._sink = _Sink()
         self._file: Any = None if self._raw else _open(self._sink, name, rate)
 
     def push(self, samples: np.ndarray) -> bytes:
@@ -104,39 +104,16 @@ class StreamEncoder:
 
 
 class _Sink(io.BytesIO):
-    """A file of which the part that was taken is sent already; what is changed there later is lost.
+    """A file of which the part that was taken is sent already; what is changed there later is lost."""
 
-    Args:
-        skip_frame: Leave out the first frame of an mp3: a place for a table that is written at the end, and
-            that players would read as an empty one.
-    """
-
-    def __init__(self, skip_frame: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._sent, self._skip_frame = 0, skip_frame
+        self._sent = 0
 
     def take(self) -> bytes:
-        if self._skip_frame and len(self.getbuffer()) >= 4:
-            self._skip_frame = False
-            self._sent = _mp3_frame_bytes(bytes(self.getbuffer()[:4]))
         ready = bytes(self.getbuffer()[self._sent :])
         self._sent += len(ready)
         return ready
-
-
-_MP3_KBPS = (  # of layer III by index, MPEG 1 and MPEG 2
-    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-)
-_MP3_HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-
-
-def _mp3_frame_bytes(header: bytes) -> int:
-    """Length of the frame that a header begins."""
-    version = header[1] >> 3 & 3  # 3 is MPEG 1
-    kbps = _MP3_KBPS[version != 3][header[2] >> 4]
-    hertz = _MP3_HERTZ[version][header[2] >> 2 & 3]
-    return (144000 if version == 3 else 72000) * kbps // hertz + (header[2] >> 1 & 1)
 
 
 def _open(file: io.BytesIO, name: str, rate: int) -> Any:
