@@ -68,5 +68,7 @@ def test_what_does_not_fit_is_refused(llm: Path) -> None:
 
 def test_random_weights_have_the_shapes(llm: Path) -> None:
     real, made = compose(llm)[0], compose(llm, random_weights=True)[0]
-    assert {n: p.shape for n, p in real.named_parameters()} == {n: p.shape for n, p in made.named_parameters()}
+    assert {n: p.shape for n, p in real.named_parameters()} == {
+        n: p.shape for n, p in made.named_parameters()
+    }
     assert made.config.text_model_ref is None and real.config.text_model_ref == str(llm)

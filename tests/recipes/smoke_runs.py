@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from vivavoce.training.loop import Progress
 from vivavoce.training.metrics_log import read_metrics
 from vivavoce.training.recipe import load_recipe
 from vivavoce.training.run import train
@@ -28,10 +30,42 @@ def run_recipe(name: str, folder: Path) -> dict[str, Any]:
         torch.set_num_threads(threads)
 
 
-def drifts(name: str, folder: Path) -> list[str]:
+class EnoughError(Exception):
+    """A run has gone far enough."""
+
+
+def begin_recipe(name: str, folder: Path) -> list[str]:
+    """Train the first third of a smoke recipe; what of its losses is too far from the stored curve."""
+    config = load_recipe(SMOKE / f"{name}.yaml")
+    assert config.steps is not None
+    last = config.steps // 3
+
+    def enough(progress: Progress) -> None:
+        if progress.step + config.keep.log_every > last:
+            raise EnoughError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.raises(EnoughError):
+            train(config, folder, report=enough)
+    finally:
+        torch.set_num_threads(threads)
+    return drifts(name, folder, last)
+
+
+def drifts(name: str, folder: Path, until: int | None = None) -> list[str]:
     """What of a run's losses is too far from the stored curve, in words."""
     stored = json.loads((SMOKE / "curves.json").read_text(encoding="utf-8"))[name]["loss"]
     found = {str(line["step"]): line["loss"] for line in read_metrics(folder)}
+    if until is not None:
+        assert len(found) > 1
+        whole = max(map(int, stored))
+        return [
+            f"update {step}: loss {loss:.4f}, stored {stored[step]:.4f}"
+            for step, loss in found.items()
+            if int(step) <= whole / 3 and abs(loss - stored[step]) > max(NOISE, stored[step] * DRIFT)
+        ]
     assert found.keys() == stored.keys(), "other updates were logged; run recipes/smoke/make_curves.py"
     last = max(map(int, stored))
     return [

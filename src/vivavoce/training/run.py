@@ -114,7 +114,9 @@ def prepare(config: TrainConfig, folder: Path, world: World, echo: Echo = lambda
         trained = choose(model, settings)
     use_packed_attention(model.language_model)
     model.config.use_cache = False
-    ends_in_head(model.eval().language_model)  # found out by a pass, while the model is whole and draws no dropout
+    ends_in_head(
+        model.eval().language_model
+    )  # found out by a pass, while the model is whole and draws no dropout
     loader = Loader(
         sets, config.data, config.batch, processor, rendering, config.seed, world.rank, world.size
     )
