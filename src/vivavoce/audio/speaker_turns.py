@@ -108,7 +108,7 @@ def best_pairs(worth: np.ndarray) -> list[tuple[int, int]]:
         return sorted((i, j) for j, i in best_pairs(worth.T))
     num_rows, num_columns = worth.shape
     cost = np.zeros((num_rows + 1, num_columns + 1))
-    cost[1:, 1:] = -worth
+    cost[1:, 1:] = -np.maximum(worth, 0)  # a pair of no worth is as good as none
     row_price, column_price = np.zeros(num_rows + 1), np.zeros(num_columns + 1)
     taken = np.zeros(num_columns + 1, dtype=int)  # column -> its row; number 0 stands for none
     for row in range(1, num_rows + 1):
