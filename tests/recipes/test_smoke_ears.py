@@ -91,3 +91,24 @@ def goes_on(name: str, folder: Path) -> None:
     )
     first = train(config=later, folder=folder / "later")
     assert first["loss"] < 0.1
+
+
+@pytest.mark.slow
+def test_the_bundle_learns_answers_and_keeps_its_ears(tmp_path: Path) -> None:
+    needs("flite")
+    found = run_recipe("nano", tmp_path)
+    assert found["exact"] > 0.95 and not drifts("nano", tmp_path)
+    assistant, before = vivavoce.load(tmp_path / "model"), vivavoce.load("nano")
+    assert assistant.chat([{"role": "user", "content": "how are you"}]).text == "happy"
+    for part in ("audio_encoder", "voice"):
+        old, new = getattr(before.model, part).state_dict(), getattr(assistant.model, part).state_dict()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+    reply = assistant.chat(asked(*_first(tmp_path)), audio=True)
+    assert (
+        reply.transcript == "what is seven plus five" and reply.text == "one two" and reply.audio is not None
+    )
+
+
+def _first(folder: Path) -> tuple[Conversation, DataSource]:
+    source = DataSource(str(folder / "data" / "rows"), "rows")
+    return source[0], source
