@@ -8,8 +8,7 @@ by far where voices are alike or overlap, and the only one that hears two voices
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,6 +19,7 @@ from vivavoce.audio.decoding import Source
 from vivavoce.audio.files import blocks
 from vivavoce.audio.speaker_features import FRAME_S, MIDDLE_S, SAMPLE_RATE, SpeakerFrames, speaker_frames
 from vivavoce.audio.speaker_turns import SpeakerTurn, best_pairs
+from vivavoce.audio.threads import one_thread
 from vivavoce.audio.voice_activity import Segment
 from vivavoce.base.errors import ConfigError, MissingExtraError
 from vivavoce.base.registry import Registry
@@ -258,19 +258,6 @@ class PyannoteDiariser:
         found = sorted((s.start, s.end, str(name)) for s, _, name in annotation.itertracks(yield_label=True))
         names: dict[str, str] = {}
         return [SpeakerTurn(a, b, names.setdefault(name, str(len(names) + 1))) for a, b, name in found]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread, so that sums are taken in one order on every machine and in every worker."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _normal(columns: Any) -> Any:

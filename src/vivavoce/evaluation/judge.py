@@ -17,6 +17,7 @@ from vivavoce.data.build.texts.language_models import (
     ModelSettings,
     Prompt,
     Reply,
+    find_object,
     make_language_model,
     public_name,
 )
@@ -124,12 +125,8 @@ def read_marks(text: str, rubric: Rubric) -> tuple[int, ...] | Fault:
 
     What is no verdict is a fault, never a guess.
     """
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        found = json.loads(text[start : end + 1]) if 0 <= start < end else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = find_object(text)
+    if found is None:
         return Fault("bad_verdict", f"the verdict is no JSON object: {text[:200]!r}")
     marks = [found.get(name) for name in rubric.aspects]
     if any(isinstance(m, bool) or not isinstance(m, int) or m not in rubric.marks for m in marks):

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from vivavoce.base.errors import ConfigError, VivavoceError
-from vivavoce.base.records import read_record, write_record
+from vivavoce.base.records import read_record, set_dotted, write_record
 from vivavoce.data.build import BUILDERS, SOURCES
 from vivavoce.data.build.contract import Context, Fault, Made, Needs
 from vivavoce.data.build.engines.quarantine import RUN_ERRORS, is_disk_full, put_aside
@@ -107,7 +107,7 @@ def load_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pip
     if not isinstance(record, dict):
         raise ConfigError(f"{path} holds no settings; wanted at least source and stages.")
     for key, value in (overrides or {}).items():
-        _override(record, key, value)
+        set_dotted(record, key, value)
     return read_record(Pipeline, record, path.name)
 
 
@@ -244,17 +244,3 @@ def _settings(table: Any, record: Any, where: str) -> Any:
         )
     cls = table.get(record["type"])
     return read_record(cls.config_class, {k: v for k, v in record.items() if k != "type"}, where)
-
-
-def _override(record: Any, key: str, value: Any) -> None:
-    """Set ``a.b.0.c`` in nested records."""
-    *path, last = key.split(".")
-    try:
-        for name in path:
-            inner = record[int(name)] if isinstance(record, list) else record.setdefault(name, {})
-            if not isinstance(inner, dict | list):
-                raise ConfigError(f"{key}: {name} is {inner!r} and has no keys.")
-            record = inner
-        record[int(last) if isinstance(record, list) else last] = value
-    except (ValueError, IndexError) as error:
-        raise ConfigError(f"{key}: there are {len(record)} of these, numbered from 0.") from error

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from vivavoce.audio.decoding import Source
-from vivavoce.audio.diarisation import DIARISERS, SpeakerCount, one_thread
+from vivavoce.audio.diarisation import DIARISERS, SpeakerCount
 from vivavoce.audio.files import blocks
 from vivavoce.audio.resample import HIGHEST_HZ, LOWEST_HZ
 from vivavoce.audio.spans import read_spans
 from vivavoce.audio.speaker_turns import SpeakerTurn
+from vivavoce.audio.threads import one_thread
 from vivavoce.audio.voice_activity import DETECTORS, Segment
 from vivavoce.base.errors import ConfigError, MissingExtraError
 from vivavoce.base.records import read_record

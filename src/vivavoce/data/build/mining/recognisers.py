@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vivavoce.audio.diarisation import one_thread
 from vivavoce.audio.resample import resample
+from vivavoce.audio.threads import one_thread
 from vivavoce.base.errors import ConfigError, MissingExtraError
 from vivavoce.base.registry import Registry
 from vivavoce.data.build.contract import Context

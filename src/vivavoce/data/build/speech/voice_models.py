@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from vivavoce.audio.threads import one_thread
 from vivavoce.base.errors import AudioError, ConfigError
 from vivavoce.data.build.speech.voices import Setup, Voice
-from vivavoce.data.build.texts.local_models import load, loading, quiet_thread, split_name
+from vivavoce.data.build.texts.local_models import load, loading, split_name
 
 
 class ModelVoice(Voice):
@@ -38,7 +39,7 @@ class ModelVoice(Voice):
             _check_readable(pipe.tokenizer, text)
             pipe.model.speaking_rate = self._config.speaking_rate * speed
         devices = [pipe.device] if pipe.device.type == "cuda" else []
-        with quiet_thread(pipe.device.type), torch.random.fork_rng(devices), torch.inference_mode():
+        with one_thread(pipe.device.type), torch.random.fork_rng(devices), torch.inference_mode():
             torch.manual_seed(seed)
             made = pipe(text, **self._options)
         waveform = np.asarray(made["audio"], np.float32)

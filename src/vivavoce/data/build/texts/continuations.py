@@ -17,6 +17,7 @@ from vivavoce.data.build.texts.language_models import (
     ModelSettings,
     Prompt,
     Reply,
+    answer_each,
     check_name,
     make_language_model,
     public_name,
@@ -102,11 +103,9 @@ class Continue:
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:
         prompts = [self.prompt(row) for row in rows]
-        asked = [prompt for prompt in prompts if not isinstance(prompt, Fault)]
-        replies = iter(self._model.answer(asked, self.config.max_new_tokens) if asked else ())
+        replies = answer_each(self._model, prompts, self.config.max_new_tokens)
         made: list[Made] = []
-        for row, prompt in zip(rows, prompts, strict=True):
-            reply = prompt if isinstance(prompt, Fault) else next(replies)
+        for row, reply in zip(rows, replies, strict=True):
             if isinstance(reply, Reply) and reply.finished is False and not self.config.keep_unfinished:
                 reason = f"the answer was cut at {self.config.max_new_tokens} tokens: {reply.text[-60:]!r}"
                 reply = Fault("unfinished", reason, filtered=True)

@@ -14,7 +14,9 @@ from vivavoce.data.build.texts.language_models import (
     ModelSettings,
     Prompt,
     Reply,
+    answer_each,
     check_name,
+    find_object,
     make_language_model,
     public_name,
 )
@@ -102,13 +104,11 @@ class Judge:
 
     def __call__(self, rows: Sequence[Conversation]) -> list[Made]:
         prompts = [self.prompt(row) for row in rows]
-        asked = [prompt for prompt in prompts if not isinstance(prompt, Fault)]
-        replies = iter(self._model.answer(asked, self.config.max_new_tokens) if asked else ())
-        made: list[Made] = []
-        for row, prompt in zip(rows, prompts, strict=True):
-            reply = prompt if isinstance(prompt, Fault) else next(replies)
-            made.append(self._judged(row, reply) if isinstance(reply, Reply) else reply)
-        return made
+        replies = answer_each(self._model, prompts, self.config.max_new_tokens)
+        return [
+            self._judged(row, reply) if isinstance(reply, Reply) else reply
+            for row, reply in zip(rows, replies, strict=True)
+        ]
 
     def prompt(self, row: Conversation) -> Prompt | Fault:
         """What the model is asked about a row."""
@@ -149,12 +149,8 @@ def read_verdict(text: str, kinds: Sequence[str]) -> Verdict | Fault:
 
     What is no verdict is a fault, never a guess.
     """
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        found = json.loads(text[start : end + 1]) if 0 <= start < end else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+    found = find_object(text)
+    if found is None:
         return Fault("bad_verdict", f"the answer is no JSON object: {text[:200]!r}")
     keep, kind, reason = found.get("keep"), found.get("kind"), found.get("reason", "")
     known = isinstance(kind, str) and kind in kinds

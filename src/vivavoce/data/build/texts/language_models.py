@@ -84,6 +84,25 @@ def public_name(name: str) -> str:
     return f"{engine}:{Path(rest).name}" if Path(rest).is_dir() else name
 
 
+def answer_each(
+    model: CachedModel, prompts: Sequence[Prompt | Fault], max_new_tokens: int
+) -> list[Reply | Fault]:
+    """Ask for those that are prompts; a fault in their place stays one."""
+    asked = [prompt for prompt in prompts if not isinstance(prompt, Fault)]
+    replies = iter(model.answer(asked, max_new_tokens) if asked else ())
+    return [prompt if isinstance(prompt, Fault) else next(replies) for prompt in prompts]
+
+
+def find_object(text: str) -> dict[str, Any] | None:
+    """The one JSON object in what a model wrote, with whatever stands around it; None if there is none."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        found = json.loads(text[start : end + 1]) if 0 <= start < end else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def make_language_model(name: str, settings: ModelSettings, context: Context) -> CachedModel:
     """Make a language model; it is loaded when first asked, and not asked twice for the same.
 

@@ -13,26 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vivavoce.audio.threads import one_thread
 from vivavoce.base.errors import ConfigError, MissingExtraError, ModelError, VivavoceError
 
 SURE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """Smallest gap that decides, as a share of the largest score."""
-
-
-@contextmanager
-def quiet_thread(device: str) -> Iterator[None]:
-    """Run torch on one thread on a CPU, so that sums are taken in one order on every machine and in every worker."""
-    import torch
-
-    if device != "cpu":
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def check_dtype(dtype: str) -> None:
@@ -186,7 +171,7 @@ def _write(model: Any, inputs: dict[str, Any], max_new_tokens: int, smallest_gap
     gaps = Gaps()
     ends = model.generation_config.eos_token_id
     ends = set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
-    with quiet_thread(model.device.type), torch.inference_mode():
+    with one_thread(model.device.type), torch.inference_mode():
         made = model.generate(
             **inputs, max_new_tokens=max_new_tokens, logits_processor=LogitsProcessorList([gaps]),
             return_dict_in_generate=False,
