@@ -17,8 +17,8 @@ from vivavoce.data.build.contract import Fault
 from vivavoce.data.build.texts.language_models import Reply
 from vivavoce.evaluation.comparison import compare
 from vivavoce.evaluation.items import make_items
-from vivavoce.evaluation.judge import RubricJudge, read_marks
-from vivavoce.evaluation.rubrics import EMPATHY, RUBRICS, TRAJECTORY, Rubric
+from vivavoce.evaluation.metrics.judge import RubricJudge, read_marks
+from vivavoce.evaluation.metrics.rubrics import EMPATHY, RUBRICS, TRAJECTORY, Rubric
 
 GOOD = {"Accuracy_Completeness": 5, "Depth_Granularity": 3, "Added_Value": 1}
 

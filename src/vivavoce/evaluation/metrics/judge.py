@@ -22,8 +22,8 @@ from vivavoce.data.build.texts.language_models import (
     public_name,
 )
 from vivavoce.evaluation.items import Item, checked
+from vivavoce.evaluation.metrics.rubrics import RUBRICS, Rubric
 from vivavoce.evaluation.resampling import Bootstrap
-from vivavoce.evaluation.rubrics import RUBRICS, Rubric
 from vivavoce.evaluation.scores import Score, mean_score
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vivavoce.base.errors import AudioError, ConfigError, DataError
-from vivavoce.evaluation.error_rates import WordErrorRate
 from vivavoce.evaluation.items import Item, Sound
-from vivavoce.evaluation.round_trip import RoundTrip
+from vivavoce.evaluation.metrics.error_rates import WordErrorRate
+from vivavoce.evaluation.metrics.round_trip import RoundTrip
 
 pytest.importorskip("jiwer")
 ERRORS = WordErrorRate(normaliser="none", language="en")

@@ -92,9 +92,9 @@ EMPATHY = Rubric(
 RUBRICS = Registry(
     "rubric",
     {
-        "humdial_trajectory": "vivavoce.evaluation.rubrics:TRAJECTORY",
-        "humdial_reasoning": "vivavoce.evaluation.rubrics:REASONING",
-        "humdial_empathy": "vivavoce.evaluation.rubrics:EMPATHY",
+        "humdial_trajectory": "vivavoce.evaluation.metrics.rubrics:TRAJECTORY",
+        "humdial_reasoning": "vivavoce.evaluation.metrics.rubrics:REASONING",
+        "humdial_empathy": "vivavoce.evaluation.metrics.rubrics:EMPATHY",
     },
     group="vivavoce.rubrics",
 )

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.instructions import CHECKS, Instructions, count_sentences, count_words, follows
 from vivavoce.evaluation.items import Item
+from vivavoce.evaluation.metrics.instructions import (
+    CHECKS,
+    Instructions,
+    count_sentences,
+    count_words,
+    follows,
+)
 
 # kind, value, texts that do it, texts that do not
 CASES: list[tuple[str, Any, list[str], list[str]]] = [

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from vivavoce.evaluation.items import Item, base_language, checked
-from vivavoce.evaluation.normalisers import UNSPACED
+from vivavoce.evaluation.metrics.normalisers import UNSPACED
 from vivavoce.evaluation.resampling import Bootstrap
 from vivavoce.evaluation.scores import Score, mean_score, missing, versions
 

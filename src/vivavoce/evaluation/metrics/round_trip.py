@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vivavoce.base.errors import ConfigError, VivavoceError
-from vivavoce.evaluation.error_rates import WordErrorRate
 from vivavoce.evaluation.items import Item, checked
+from vivavoce.evaluation.metrics.error_rates import WordErrorRate
 from vivavoce.evaluation.scores import Score
 
 Recogniser = Callable[[np.ndarray, int], str]

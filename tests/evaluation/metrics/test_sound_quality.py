@@ -8,7 +8,7 @@ from tests.speech import Speech
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.evaluation.items import Item, Sound
-from vivavoce.evaluation.sound_quality import MelDistance, Pesq, Stoi, mel_distance
+from vivavoce.evaluation.metrics.sound_quality import MelDistance, Pesq, Stoi, mel_distance
 
 RATE = 24_000
 
@@ -28,7 +28,7 @@ def test_mel_distance_of_half_the_level_is_six_decibels(rng: np.random.Generator
 
 
 def test_a_full_sine_stands_at_0_db() -> None:
-    from vivavoce.evaluation.sound_quality import _log_mel_db
+    from vivavoce.evaluation.metrics.sound_quality import _log_mel_db
 
     for rate in (8_000, 16_000, 24_000, 44_100):
         sine = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)

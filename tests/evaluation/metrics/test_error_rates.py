@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
-from vivavoce.evaluation.error_rates import CharacterErrorRate, WordErrorRate
 from vivavoce.evaluation.items import make_items
-from vivavoce.evaluation.normalisers import Normaliser
+from vivavoce.evaluation.metrics.error_rates import CharacterErrorRate, WordErrorRate
+from vivavoce.evaluation.metrics.normalisers import Normaliser
 
 jiwer = pytest.importorskip("jiwer")
 PLAIN = WordErrorRate(normaliser="none", language="en")
@@ -72,7 +72,7 @@ def test_spellings_come_from_the_package_or_a_file(tmp_path: Path) -> None:
 
 
 def test_an_absent_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vivavoce.evaluation import normalisers
+    from vivavoce.evaluation.metrics import normalisers
 
     normalisers._whisper_english.cache_clear()
     monkeypatch.setattr(normalisers.importlib.util, "find_spec", lambda name: None)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.answers import squad_form
 from vivavoce.evaluation.items import Item, checked
+from vivavoce.evaluation.metrics.answers import squad_form
 from vivavoce.evaluation.resampling import Bootstrap
 from vivavoce.evaluation.scores import Score, mean_score
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.choices import MultipleChoice, read_choice
 from vivavoce.evaluation.items import make_items
+from vivavoce.evaluation.metrics.choices import MultipleChoice, read_choice
 
 CITIES = ("Paris", "London", "New York", "York")
 

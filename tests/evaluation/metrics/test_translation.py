@@ -10,7 +10,7 @@ import pytest
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.evaluation.items import make_items
-from vivavoce.evaluation.translation import Bleu, ChrF
+from vivavoce.evaluation.metrics.translation import Bleu, ChrF
 
 sacrebleu = pytest.importorskip("sacrebleu")
 
@@ -52,7 +52,7 @@ def test_japanese_names_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     score = Bleu().score(make_items(system, right, "ja"))
     there = bool(find_spec("MeCab") and find_spec("ipadic"))
     assert score.settings["tokenize"] == ("ja-mecab" if there else "char")
-    monkeypatch.setattr("vivavoce.evaluation.translation.find_spec", lambda name: None)
+    monkeypatch.setattr("vivavoce.evaluation.metrics.translation.find_spec", lambda name: None)
     score = Bleu().score(make_items(system, right, "ja"))
     assert score.settings["tokenize"] == "char" and "ja-mecab" in score.settings["tokenize_fallback"]
     assert score.value == pytest.approx(sacrebleu.corpus_bleu(system, [right], tokenize="char").score)

@@ -9,8 +9,8 @@ import random
 import pytest
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.answers import ExactMatch, RougeL, TokenF1, squad_form, token_f1
 from vivavoce.evaluation.items import make_items
+from vivavoce.evaluation.metrics.answers import ExactMatch, RougeL, TokenF1, squad_form, token_f1
 
 
 def test_squad_form_by_hand() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.evaluation.items import Item, base_language, checked
-from vivavoce.evaluation.normalisers import UNSPACED, Normaliser
+from vivavoce.evaluation.metrics.normalisers import UNSPACED, Normaliser
 from vivavoce.evaluation.resampling import Bootstrap
 from vivavoce.evaluation.scores import Score, make_score, missing, versions
 

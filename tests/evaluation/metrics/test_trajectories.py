@@ -6,7 +6,12 @@ import pytest
 
 from vivavoce.base.errors import DataError
 from vivavoce.evaluation.items import make_items
-from vivavoce.evaluation.trajectories import TrajectoryEdits, TrajectoryExact, TrajectoryTurns, label_edits
+from vivavoce.evaluation.metrics.trajectories import (
+    TrajectoryEdits,
+    TrajectoryExact,
+    TrajectoryTurns,
+    label_edits,
+)
 from vivavoce.tokens.trajectory import format_trajectory
 
 WANTED = ("happy", "disgust", "neutral")
