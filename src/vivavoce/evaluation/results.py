@@ -1,23 +1,29 @@
 """What an evaluation leaves behind: a folder of answers, item by item, that reports are made from and runs go on in.
 
-DIR/run.json                    models, tasks, systems, settings, versions, hardware
+DIR/run.json                    a `RunRecord`: the model, tasks, systems, settings, versions, hardware
 DIR/items/TASK/SYSTEM.jsonl     one `Outcome` a line, in the order they were made
 DIR/items/TASK/inputs.jsonl     one `Question` a line
 DIR/audio/TASK/ID.flac          what was asked aloud
 DIR/audio/TASK/SYSTEM/ID.flac   what was answered aloud
-DIR/checks.json                 what `diagnosis` found
+DIR/scores/TASK/SYSTEM.METRIC.json  a `Score.record`, of metrics that need a model (judge, recogniser of speech)
+DIR/checks.json                 what `diagnosis` found: a list of `Finding`
 DIR/report.json, report.html    made from all of it
+
+Several models evaluated together are folders of this form, side by side in one folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from vivavoce.base.errors import DataError
+from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.base.records import read_record, write_record
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,127 @@ class Outcome:
     total_s: float | None = None
     spoken_s: float | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What a report needs to know of a task.
+
+    Attributes:
+        kind: "transcribe", "listen", "choose", "speak", "read" (typed: retention) or another.
+        metrics: ``{"name": row of METRICS, **settings}``, the one that decides first.
+        prompt: What was asked beside the audio.
+        source: The data in words ("synthetic twin, espeak-ng" or "LibriSpeech test-clean").
+        twin: Whether a synthetic twin stood in for the data.
+    """
+
+    kind: str
+    metrics: tuple[dict[str, Any], ...]
+    prompt: str = ""
+    source: str = ""
+    twin: bool = False
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """``run.json``.
+
+    Attributes:
+        model: As it was asked for.
+        tasks: By name.
+        systems: Name -> what it is in words ("pocketsphinx 5.1.1, then the model's own LLM").
+        no_base: Why there is no "base", where there is none ("the language model was trained from scratch").
+        settings: Of the run.
+        seed: Of everything random.
+        date: ISO 8601.
+        hardware: Facts by name ("cpu", "cores", "threads", "gpu").
+        versions: Of packages and Python.
+        model_facts: By name ("parameters", "licence", "weights").
+    """
+
+    model: str
+    tasks: dict[str, TaskRecord] = field(default_factory=dict)
+    systems: dict[str, str] = field(default_factory=dict)
+    no_base: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    date: str = ""
+    hardware: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    model_facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of a diagnosis.
+
+    Attributes:
+        name: Of the check ("audio_ignored").
+        severity: "broken" stands on top of the report in red.
+        words: A sentence for people.
+        numbers: It rests on.
+    """
+
+    name: str
+    severity: Literal["ok", "warning", "broken"]
+    words: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def write_run(record: RunRecord, folder: Path) -> None:
+    """Write ``run.json``, whole or not at all."""
+    _write_json(folder / "run.json", write_record(record))
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read ``run.json``.
+
+    Raises:
+        DataError: There is none, or it is no such record.
+    """
+    path = folder / "run.json"
+    run = _record(RunRecord, _read_json(path), path)
+    return replace(run, tasks={name: _record(TaskRecord, task, path) for name, task in run.tasks.items()})
+
+
+def write_findings(findings: Sequence[Finding], folder: Path) -> None:
+    """Write ``checks.json``, whole or not at all."""
+    _write_json(folder / "checks.json", [asdict(finding) for finding in findings])
+
+
+def read_findings(folder: Path) -> list[Finding]:
+    """Read ``checks.json``; none where nothing was checked.
+
+    Raises:
+        DataError: It is no list of findings.
+    """
+    path = folder / "checks.json"
+    if not path.is_file():
+        return []
+    return [_record(Finding, row, path) for row in _read_json(path)]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; is this the folder of an evaluation?") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; delete it and evaluate again.") from None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+    part.replace(path)
+
+
+def _record(kind: type[Kind], value: Any, path: Path) -> Kind:
+    try:
+        return read_record(kind, value, kind.__name__)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def write_line(row: Question | Outcome) -> str:
