@@ -369,8 +369,8 @@ def test_a_cut_pth_is_refused(run, tmp_path):
 def test_names_and_forms_that_are_not_there(run, parts):
     assert run("convert", "nowhere", "new").is_one_error("unknown model 'nowhere'")
     assert run("convert", "no/body", "new").is_one_error("no/body", "hf download")
-    assert run("convert", "ours", "new", "--to", "vllm").is_one_error(
-        "unknown form 'vllm'", "vivavoce, salmonn, ultravox"
+    assert run("convert", "ours", "new", "--to", "vlm").is_one_error(
+        "unknown form 'vlm'", "vivavoce, salmonn, ultravox, vllm"
     )
     assert run("convert", "ours", "new", "--to", "orpheus").is_one_error("unknown form 'orpheus'")
     assert run("convert", "ours", "new", "--to", "salmonn").is_one_error("SALMONN")

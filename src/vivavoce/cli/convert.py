@@ -24,7 +24,10 @@ def convert(
         str, typer.Argument(metavar="DST", help="A folder that does not exist yet or is empty.")
     ],
     to: Annotated[
-        str, typer.Option("--to", metavar="FORM", help="`vivavoce`, `ultravox` or `salmonn`.")
+        str,
+        typer.Option(
+            "--to", metavar="FORM", help="`vivavoce`, `ultravox`, `salmonn` or `vllm` (see `export`)."
+        ),
     ] = "vivavoce",
     llm: Annotated[
         str | None,
@@ -65,6 +68,11 @@ def convert(
 
         sources = Sources(llm, encoder, sound_encoder, tokenizer, prompts, accept_other)
         done = convert_model(source, destination, to, sources, merge)
+    print_conversion(done, json)
+
+
+def print_conversion(done: Any, json: bool) -> None:
+    """Say what was read and written."""
     if json:
         print_json(asdict(done))
         return

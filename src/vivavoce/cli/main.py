@@ -24,7 +24,7 @@ from vivavoce.cli.screen import one_line, print_error, print_stop
 PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say", "serve")),
     ("Tokens", ("encode", "decode")),
-    ("Models", ("train", "convert")),
+    ("Models", ("train", "convert", "export")),
     (
         "Data",
         ("data build", "data run", "data plan", "data check", "data convert", "data formats", "data info"),

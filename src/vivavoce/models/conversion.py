@@ -18,12 +18,16 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from vivavoce.base.errors import CheckpointError, ConfigError, ModelError
 from vivavoce.codecs.folders import quiet_transformers
-from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
+from vivavoce.models.config import EmbeddingsIn, NoAudio, SpeechLMConfig
 from vivavoce.models.fingerprint import fingerprint
+from vivavoce.models.handoff import FORM as VLLM
+from vivavoce.models.handoff import PLAIN, PlainForm
 from vivavoce.models.loading import MODEL_TYPE, find_model, load_plain, model_kind, read_published, readable
-from vivavoce.models.lora import is_adapter, plain_name
+from vivavoce.models.lora import is_adapter, merge_lora, plain_name
 from vivavoce.models.presets import PRESETS
 from vivavoce.models.presets.preset import EarsPreset, Imported, Sources, find_ears_preset
+from vivavoce.models.presets.ultravox.export import refuse_what_does_not_fit
+from vivavoce.models.presets.ultravox.preset import ULTRAVOX
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.reading import assemble
 from vivavoce.models.references import ENCODER, TEXT, bundled, encoder_refs, part_of, references
@@ -70,7 +74,8 @@ def convert(
     Args:
         source: A published form, one of our folders, or a hub id.
         destination: A folder that does not exist or is empty.
-        form: "vivavoce" or the name of a preset of published ears.
+        form: "vivavoce", the name of a preset of published ears, or "vllm": what vLLM serves of this model, a plain
+            causal LM (``models.handoff``) or Ultravox's form, adapters merged.
         sources: Where parts are. For our own folders these replace what is stored or named: the weights that
             were there before are recorded, and loading others is an error unless ``accept_other``.
         merge: Load all parts and write them together, naming nothing.
@@ -80,18 +85,25 @@ def convert(
         ModelError, CheckpointError: The source is no model, damaged, or lacks a part.
     """
     target, sources = Path(destination).expanduser(), sources or Sources()
-    preset = _preset(form)
+    preset: EarsPreset | PlainForm | None = None if form == VLLM else _writer(form)
     _check_free(target, source)
     place = find_model(source)
+    if form == VLLM:
+        preset = _served_form(place)
+        merge |= preset is PLAIN  # there is nothing in that form that could be named
     with quiet_transformers(), readable(place):
         recognised, found = _read(place, sources, merge)
+        if form == VLLM and found.model.config.lora:  # vLLM reads no adapters out of a model's own folder
+            if not merge:
+                merge, (recognised, found) = True, _read(place, sources, True)
+            merge_lora(found.model)
         model, processor = found.model, found.processor
         named = {} if merge else references(model)
         with stored_form(model, "merged" if merge else None, None) as tensors:
             tensors_of, parameters_of = _counts(tensors)
     result = Conversion(
         recognised,
-        form,
+        form if preset is None else preset.name,
         str(target),
         tensors_of,
         parameters_of,
@@ -143,15 +155,46 @@ def new_folder(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _preset(form: str) -> EarsPreset | None:
+def _writer(form: str) -> EarsPreset | None:
     """The preset that writes a form; None for our own."""
     if form == OWN:
         return None
     forms = [name for name in PRESETS if isinstance(PRESETS.get(name), EarsPreset)]
     if form not in forms:
-        raise ConfigError(f"unknown form {form!r}; wanted one of {', '.join([OWN, *forms])}.")
+        raise ConfigError(f"unknown form {form!r}; wanted one of {', '.join([OWN, *forms, VLLM])}.")
     found: EarsPreset = PRESETS.get(form)
     return found
+
+
+def _served_form(place: Path) -> EarsPreset | PlainForm:
+    """What vLLM serves of a model: Ultravox's form for ears alone, else a plain causal LM; reads no weights.
+
+    Raises:
+        ModelError: Neither; says what can be done.
+    """
+    kind = model_kind(place)
+    if kind == MODEL_TYPE:
+        config = SpeechLMConfig.from_pretrained(place)
+        if not isinstance(config.audio_in, EmbeddingsIn) or not isinstance(config.audio_out, NoAudio):
+            PLAIN.check(config)
+            return PLAIN
+        try:
+            refuse_what_does_not_fit(config)
+        except ModelError as error:
+            raise ModelError(
+                f"vLLM has no form for these ears: {error} Serve it with `vivavoce serve MODEL`, with `--replicas N` "
+                "for more callers."
+            ) from error
+        return ULTRAVOX
+    published = find_ears_preset(place)
+    if published is None:
+        return PLAIN
+    if published is not ULTRAVOX:
+        raise ModelError(
+            f"vLLM serves no model of form {published.name!r}. Serve it with `vivavoce serve MODEL`, with "
+            "`--replicas N` for more callers."
+        )
+    return ULTRAVOX
 
 
 def _check_free(target: Path, source: str) -> None:

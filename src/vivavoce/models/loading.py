@@ -280,6 +280,7 @@ def read_plain(folder: Path, kind: Any) -> tuple[Any, Any]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     from vivavoce.codecs.loading import load_codec
+    from vivavoce.models.handoff import read_record
     from vivavoce.models.presets.preset import find_preset
     from vivavoce.models.processor import SpeechProcessor
     from vivavoce.tokens.vocabulary import detect_vocabulary
@@ -295,6 +296,8 @@ def read_plain(folder: Path, kind: Any) -> tuple[Any, Any]:
             f"{folder} has no tokenizer; copy tokenizer.json and tokenizer_config.json beside the model."
         )
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    if (handed := read_record(folder, AutoConfig.from_pretrained(folder))) is not None:
+        return handed, SpeechProcessor.for_config(tokenizer, handed, folder)
     codec = load_codec(str(folder / CODEC_FOLDER)) if (folder / CODEC_FOLDER).is_dir() else None
     try:
         vocabulary = detect_vocabulary(tokenizer, codec.spec if codec else None)
