@@ -13,6 +13,7 @@ from tests.models.pairs import assistant as pair
 
 from vivavoce.inference.assistant import Assistant
 from vivavoce.inference.collect import collect
+from vivavoce.inference.finish import Tally
 from vivavoce.inference.reply import Reply
 from vivavoce.inference.sampling import SamplingOptions
 from vivavoce.inference.session import Session
@@ -70,8 +71,8 @@ def offline(assistant: Assistant, messages: Any, audio: bool, options: dict[str,
     turns: list[Turn] = []
     sampling = SamplingOptions.merge(assistant.model.config.sampling, options)
 
-    def make_turn(prepared: Any, given: SamplingOptions) -> Turn:
-        turns.append(assistant._turn(prepared, given))
+    def make_turn(prepared: Any, given: SamplingOptions, tally: Tally) -> Turn:
+        turns.append(assistant._turn(prepared, given, tally))
         return turns[-1]
 
     deltas = assistant.answer([dict(m) for m in messages], audio, None, sampling, make_turn=make_turn)

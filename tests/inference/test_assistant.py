@@ -109,7 +109,9 @@ def test_orpheus_prompt_voice_and_defaults(monkeypatch):
 
     turn = module.Turn
     monkeypatch.setattr(
-        module, "Turn", lambda m, p, o, prompt: prompts.append((o, prompt)) or turn(m, p, o, prompt)
+        module,
+        "Turn",
+        lambda m, p, o, prompt, tally: prompts.append((o, prompt)) or turn(m, p, o, prompt, tally=tally),
     )
     assistant.say("hi", voice="leo", max_new_tokens=30)
     options, prompt = prompts[0]

@@ -38,12 +38,14 @@ class SpokenDelta:
         word: The word, or "" for the rest after the last one.
         start_s: Where the word starts in the whole audio, seconds.
         end_s: Where it ends.
+        num_codes: Codec tokens that were drawn for it.
     """
 
     audio: np.ndarray
     word: str
     start_s: float
     end_s: float
+    num_codes: int = 0
 
 
 def phrases(words: Iterable[str]) -> Iterator[Iterator[tuple[str, str | None]]]:
@@ -129,7 +131,8 @@ class AlignedSpeaker:
         for phrase in phrases(words):
             for spoken, codes in self._speak_phrase(phrase, speaker, temperature, generator):
                 start, total = total, total + len(codes)
-                yield SpokenDelta(self._decode(decoder, codes), spoken, start * frame_s, total * frame_s)
+                audio = self._decode(decoder, codes)
+                yield SpokenDelta(audio, spoken, start * frame_s, total * frame_s, codes.numel())
         if total:
             rest = decoder.flush()[0, 0].float().cpu().numpy()
             yield SpokenDelta(rest, "", total * frame_s, total * frame_s)

@@ -13,6 +13,7 @@ import numpy as np
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.inference.collect import collect
+from vivavoce.inference.finish import Tally
 from vivavoce.inference.history import last_clips, prepare_history, unknown_words
 from vivavoce.inference.reply import Delta, Reply, Transcript
 from vivavoce.inference.sampling import SamplingOptions
@@ -27,6 +28,7 @@ from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.chat import orpheus_prompt, render_chat
 
 Messages = str | Sequence[Mapping[str, Any]]
+MakeTurn = Callable[[list[dict[str, Any]], SamplingOptions, Tally], Turn]
 
 
 def load(
@@ -46,7 +48,8 @@ class Assistant:
     """A speech LM with its processor, for conversations.
 
     Sampling options (``temperature``, ``top_p``, ``top_k``, ``min_p``, ``repetition_penalty``, ``seed``,
-    ``max_new_tokens``, ``stop``) are given to the calls; what is not given comes from the model's config.
+    ``max_new_tokens``, ``stop``, ``logprobs``, ``top_logprobs``) are given to the calls; what is not given comes
+    from the model's config.
 
     Args:
         model: The speech LM.
@@ -97,6 +100,14 @@ class Assistant:
         self._check_speaks()
         return self.processor.codec_out.spec.sample_rate
 
+    def sampling(self, options: Mapping[str, Any]) -> SamplingOptions:
+        """Options of one answer: what is given, over what the model's config says.
+
+        Raises:
+            ConfigError: Unknown options or values out of range.
+        """
+        return SamplingOptions.merge(self.model.config.sampling, options)
+
     # calls
 
     def chat(
@@ -127,7 +138,7 @@ class Assistant:
         The pieces joined equal what ``chat`` returns for the same options. Errors about arguments are raised
         here, before the first piece is asked for.
         """
-        sampling = self._sampling(options)
+        sampling = self.sampling(options)
         self.check_can_answer(audio, voice)
         return self.answer(_as_messages(messages), audio, voice, sampling)
 
@@ -158,7 +169,7 @@ class Assistant:
             ModelError: The model does not hear, or was not made to transcribe.
             AudioError: The recording cannot be used.
         """
-        ears, sampling = self.model.config.audio_in, self._sampling(options)
+        ears, sampling = self.model.config.audio_in, self.sampling(options)
         if not isinstance(ears, TokensIn | EmbeddingsIn):
             raise ModelError(
                 f"{self.name} does not hear; models that do: {self._models(lambda m: m.hears != 'no')}."
@@ -171,6 +182,7 @@ class Assistant:
             turn = self._turn([{"role": "user", "content": [part]}], sampling)
             text = "".join(turn.transcript())
             understood = turn.understood()
+            turn.tally.reason = "stop" if understood else "refusal"
             text = "" if self._is_unclear(text) else text
         else:
             if not ears.transcribe_prompt:
@@ -180,10 +192,12 @@ class Assistant:
             asked = [{"type": "text", "text": ears.transcribe_prompt}, part]
             if isinstance(ears, EmbeddingsIn) and ears.clip_after:
                 asked.reverse()  # such models were asked after the clip
-            text = "".join(self._turn([{"role": "user", "content": asked}], sampling).text())
+            turn = self._turn([{"role": "user", "content": asked}], sampling)
+            text = "".join(turn.text())
             understood = bool(text.strip())
         total = time.perf_counter() - began
-        return Transcript(text.strip(), understood, seconds, {"total_s": total, "rtf": total / seconds})
+        timings = {"total_s": total, "rtf": total / seconds}
+        return Transcript(text.strip(), understood, seconds, timings, turn.tally.finish())
 
     def say(self, text: str, voice: str | None = None, **options: Any) -> Reply:
         """Read a text aloud.
@@ -201,14 +215,14 @@ class Assistant:
 
     def stream_say(self, text: str, voice: str | None = None, **options: Any) -> Iterator[Delta]:
         """Read a text aloud piece by piece; arguments and errors as ``say``."""
-        sampling = self._sampling(options)
+        sampling = self.sampling(options)
         self._check_speaks()
         self._check_voice(voice)
         if not isinstance(text, str) or not text.strip():
             raise ConfigError("nothing to say: the text is empty.")
         if self._aligned and not any(True for _ in words_of(text)):
             raise ConfigError(f"nothing to say: {text!r} has no words.")
-        return self._say(text, voice, sampling)
+        return self._said(text, voice, sampling)
 
     # answers
 
@@ -219,7 +233,8 @@ class Assistant:
         voice: str | None,
         sampling: SamplingOptions,
         transcribe: Callable[[Any], Transcript] | None = None,
-        make_turn: Callable[[list[dict[str, Any]], SamplingOptions], Turn] | None = None,
+        make_turn: MakeTurn | None = None,
+        tally: Tally | None = None,
     ) -> Iterator[Delta]:
         """Answer checked messages piece by piece: what ``stream`` and sessions share.
 
@@ -230,12 +245,27 @@ class Assistant:
             sampling: Checked options.
             transcribe: Listens to earlier clips instead of ``transcribe``.
             make_turn: Reads prepared messages, for callers that have read most of them already.
+            tally: Where tokens are counted, for callers that may break the answer off.
         """
+        tally = tally or Tally()
+        yield from self._answer(messages, audio, voice, sampling, transcribe, make_turn or self._turn, tally)
+        yield Delta(logprobs=tally.take(), finish=tally.finish())
+
+    def _answer(
+        self,
+        messages: list[dict[str, Any]],
+        audio: bool,
+        voice: str | None,
+        sampling: SamplingOptions,
+        transcribe: Callable[[Any], Transcript] | None,
+        make_turn: MakeTurn,
+        tally: Tally,
+    ) -> Iterator[Delta]:
         messages = prepare_history(messages, self.model.config, transcribe or self.transcribe)
         if unknown_words(messages, self.processor):
-            yield from self._refuse(audio, voice, sampling)
+            yield from self._refuse(audio, voice, sampling, tally)
             return
-        turn = (make_turn or self._turn)(messages, sampling)
+        turn = make_turn(messages, sampling, tally)
         clips = last_clips(messages)
         ears = self.model.config.audio_in
         if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:
@@ -243,26 +273,35 @@ class Assistant:
                 if piece and not self._is_unclear(piece):
                     yield Delta(transcript=piece)
             if not turn.understood(clips):
-                yield from self._refuse(audio, voice, sampling)
+                yield from self._refuse(audio, voice, sampling, tally)
                 return
             turn.begin_answer()
-        if not audio:
-            yield from (Delta(text=piece) for piece in turn.text())
-        elif self._aligned:
-            yield from self._speak((Delta(text=piece) for piece in turn.text()), voice, sampling)
-        else:
+        if audio and not self._aligned:
             yield from turn.speech()
+            return
+        texts = (Delta(text=piece, logprobs=tally.take()) for piece in turn.text())
+        yield from self._speak(texts, voice, sampling, tally) if audio else texts
 
-    def _refuse(self, audio: bool, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+    def _refuse(
+        self, audio: bool, voice: str | None, sampling: SamplingOptions, tally: Tally
+    ) -> Iterator[Delta]:
         text = self.model.config.refusal_text
         yield Delta(text=text, understood=False)
         if audio:
-            yield from self._say(text, voice, sampling)
+            yield from self._say(text, voice, sampling, tally)
+        tally.reason = "refusal"
 
-    def _say(self, text: str, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+    def _said(self, text: str, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+        tally = Tally()
+        if self._aligned:  # its voice reads words and phones in a context of its own
+            tally.read(self.processor, self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        yield from self._say(text, voice, sampling, tally)
+        yield Delta(finish=tally.finish())
+
+    def _say(self, text: str, voice: str | None, sampling: SamplingOptions, tally: Tally) -> Iterator[Delta]:
         if self._aligned:
             for spoken in self._aligned_speaker().stream(words_of(text), voice=voice, seed=sampling.seed):
-                yield self._delta(spoken)
+                yield self._delta(spoken, tally)
             return
         processor, mouth = self.processor, self.model.config.audio_out
         vocabulary = processor.vocabulary_out
@@ -277,18 +316,21 @@ class Assistant:
                 template=processor.template,
             )  # fmt: skip
             ids = [*begun.input_ids, vocabulary.start_id]
-        yield from Turn(self.model, processor, sampling, {"input_ids": ids}).audio_only()
+        yield from Turn(self.model, processor, sampling, {"input_ids": ids}, tally=tally).audio_only()
 
-    def _speak(self, texts: Iterator[Delta], voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+    def _speak(
+        self, texts: Iterator[Delta], voice: str | None, sampling: SamplingOptions, tally: Tally
+    ) -> Iterator[Delta]:
         """Text deltas and, by the aligned voice, their audio, each as early as it can be."""
         words = WordSource(texts)
         yield from words.fill()
         for spoken in self._aligned_speaker().stream(words, voice=voice, seed=sampling.seed):
             yield from words.take_pending()
-            yield self._delta(spoken)
+            yield self._delta(spoken, tally)
         yield from words.take_pending()
 
-    def _delta(self, spoken: Any) -> Delta:
+    def _delta(self, spoken: Any, tally: Tally) -> Delta:
+        tally.audio_tokens += spoken.num_codes
         word = (spoken.word, spoken.start_s, spoken.end_s) if spoken.word else None
         return Delta(
             audio=spoken.audio if len(spoken.audio) else None,
@@ -298,8 +340,10 @@ class Assistant:
 
     # parts
 
-    def _turn(self, messages: Sequence[Mapping[str, Any]], sampling: SamplingOptions) -> Turn:
-        return Turn(self.model, self.processor, sampling, self.processor.prepare(messages))
+    def _turn(
+        self, messages: Sequence[Mapping[str, Any]], sampling: SamplingOptions, tally: Tally | None = None
+    ) -> Turn:
+        return Turn(self.model, self.processor, sampling, self.processor.prepare(messages), tally=tally)
 
     def _read(self, source: Any) -> np.ndarray:
         part = (
@@ -323,9 +367,6 @@ class Assistant:
         return self._speaker
 
     # checks
-
-    def _sampling(self, options: Mapping[str, Any]) -> SamplingOptions:
-        return SamplingOptions.merge(self.model.config.sampling, options)
 
     def _check_speaks(self) -> None:
         if not self.speaks:

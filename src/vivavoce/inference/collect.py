@@ -33,6 +33,7 @@ def collect(deltas: Iterable[Delta], sample_rate: int | None = None) -> Reply:
         if delta.word is not None:
             reply.words.append(delta.word)
         reply.understood &= delta.understood
+        reply.finish = delta.finish or reply.finish
     reply.text, reply.transcript = reply.text.strip(), reply.transcript.strip()
     timings["total_s"] = time.perf_counter() - began
     if sample_rate:

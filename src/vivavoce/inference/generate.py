@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from vivavoce.base.errors import SessionError
+from vivavoce.inference.finish import TokenLogprob
 from vivavoce.inference.sampling import Sampler
 from vivavoce.models.speech_lm import HeardAudio, SpeechLM
 
@@ -116,6 +117,7 @@ class TokenRun:
     Attributes:
         stopped_by: The stop id that ended the run; None if the limit or the caller did.
         num_tokens: Tokens returned so far.
+        logprob: Of the token returned last, if the options ask for it.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class TokenRun:
         self._stop_ids, self._limit, self._constraint = frozenset(stop_ids), max_new_tokens, constraint
         self.stopped_by: int | None = None
         self.num_tokens = 0
+        self.logprob: TokenLogprob | None = None
 
     @property
     def done(self) -> bool:
@@ -144,6 +147,8 @@ class TokenRun:
                 self.stopped_by = token
                 return
             self.num_tokens += 1
+            if self._sampler.options.logprobs:
+                self.logprob = self._sampler.logprob(self._logits, token)
             if self._constraint:
                 self._constraint.advance(token)
             yield token

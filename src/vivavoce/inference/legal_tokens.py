@@ -24,6 +24,7 @@ class LegalTokens:
 
     Attributes:
         step: Code tokens since the start of audio; None outside of it.
+        cut: Whether audio had to end because there was no room for more of it.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class LegalTokens:
         length: int = 0,
     ) -> None:
         self._vocabulary, self._num_rows = vocabulary, num_rows
-        self._constraints = AudioConstraints(vocabulary, limits) if vocabulary else None
+        self._limits, self.cut = limits or AudioLimits(), False
+        self._constraints = AudioConstraints(vocabulary, self._limits) if vocabulary else None
         self._forbidden = [i for i in forbidden if 0 <= i < num_rows]
         self._length = length
         self.step: int | None = 0 if inside else None
@@ -51,8 +53,17 @@ class LegalTokens:
         legal[self._forbidden] = False
         return legal
 
+    @property
+    def must_end(self) -> bool:
+        """Whether there is no room for more of the audio that is being made."""
+        if self._vocabulary is None or self.step is None:
+            return False
+        period = self._vocabulary.flattening.period
+        return not self._limits.may_go_on(self.step // period, self._length, period)
+
     def advance(self, token_id: int) -> None:
         """Take note of the token that was chosen."""
+        self.cut |= self._vocabulary is not None and token_id == self._vocabulary.end_id and self.must_end
         self._length += 1
         if self._vocabulary is None:
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vivavoce.base.errors import SessionError
+from vivavoce.inference.finish import Finish, TokenLogprob
 
 Word = tuple[str, float, float]
 
@@ -23,6 +24,8 @@ class Delta:
         transcript: New text of what was heard.
         understood: False once it is clear that the question was not understood.
         sample_rate: Hz of ``audio``.
+        logprobs: Of the text tokens drawn since the last delta, if ``logprobs`` was asked for.
+        finish: On the last delta of an answer, and on that alone.
     """
 
     text: str = ""
@@ -31,6 +34,8 @@ class Delta:
     transcript: str = ""
     understood: bool = True
     sample_rate: int | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish: Finish | None = None
 
 
 @dataclass
@@ -48,6 +53,7 @@ class Reply:
             ``ttft_s`` first text of the answer, ``first_audio_s`` first samples, ``total_s`` end. ``audio_s``
             is the length of the spoken answer and ``rtf`` is ``total_s / audio_s`` (below 1 is faster than
             real time).
+        finish: How it ended, with token counts.
     """
 
     text: str = ""
@@ -57,6 +63,7 @@ class Reply:
     sample_rate: int | None = None
     words: list[Word] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    finish: Finish | None = None
 
     def save(self, path: str | Path) -> Path:
         """Write the spoken answer as an audio file; the suffix chooses the format.
@@ -81,9 +88,11 @@ class Transcript:
         understood: False if the model does not trust it.
         seconds: Length of the recording.
         timings: ``total_s`` and ``rtf`` (``total_s / seconds``).
+        finish: Token counts, as of an answer.
     """
 
     text: str
     understood: bool
     seconds: float
     timings: dict[str, float] = field(default_factory=dict)
+    finish: Finish | None = None

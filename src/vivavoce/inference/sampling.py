@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vivavoce.base.errors import ConfigError
+from vivavoce.inference.finish import TokenLogprob
 
 # field -> (lowest, highest), both allowed
 _RANGES: dict[str, tuple[float, float]] = {
@@ -24,6 +25,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "min_p": (0.0, 1.0),
     "repetition_penalty": (0.01, 100.0),
     "max_new_tokens": (1, 2**31),
+    "top_logprobs": (0, 20),
 }
 
 
@@ -40,6 +42,8 @@ class SamplingOptions:
         seed: Same seed, same draw; None draws anew each time.
         max_new_tokens: Most tokens of one answer, text and audio together.
         stop: Strings that end the answer; they are not part of it.
+        logprobs: Give the log probability of each text token of the answer.
+        top_logprobs: And of so many of the likeliest tokens in its place, 0 to 20.
 
     Raises:
         ConfigError: All values out of range at once.
@@ -53,6 +57,8 @@ class SamplingOptions:
     seed: int | None = None
     max_new_tokens: int = 1024
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         faults = []
@@ -69,6 +75,10 @@ class SamplingOptions:
             faults.append(f"stop is {self.stop!r}, wanted strings of at least one character")
         else:
             object.__setattr__(self, "stop", tuple(stop))
+        if not isinstance(self.logprobs, bool):
+            faults.append(f"logprobs is {self.logprobs!r}, wanted True or False")
+        if self.top_logprobs and not self.logprobs:
+            faults.append("top_logprobs is given without logprobs=True")
         if faults:
             raise ConfigError("sampling: " + "; ".join(faults) + ".")
 
@@ -118,6 +128,18 @@ class Sampler:
         if self.options.temperature == 0:
             return int(scores.argmax())
         return int(torch.multinomial(torch.softmax(scores, dim=-1), 1, generator=self._generator))
+
+    def logprob(self, logits: Tensor, token_id: int) -> TokenLogprob:
+        """How likely a token was in the model's own distribution, and the likeliest ones.
+
+        Args:
+            logits: float [V].
+            token_id: The token.
+        """
+        log_probs = torch.log_softmax(logits.detach().to("cpu", torch.float32), dim=-1)
+        best = log_probs.topk(min(self.options.top_logprobs, len(log_probs)))
+        top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        return TokenLogprob(token_id, float(log_probs[token_id]), top)
 
     def scores(self, logits: Tensor, seen: Sequence[int], allowed: Tensor | None = None) -> Tensor:
         """Logits after penalty, mask, temperature and cuts, float32 [V]; -inf where a token cannot be drawn.

@@ -12,6 +12,7 @@ import torch
 from vivavoce.base.errors import AudioError, ConfigError, ModelError, SessionError
 from vivavoce.codecs.contract import Codes
 from vivavoce.inference.assistant import Assistant
+from vivavoce.inference.finish import Finish, Tally
 from vivavoce.inference.generate import Decoding
 from vivavoce.inference.heard_clips import HeardClips, audio_parts_of
 from vivavoce.inference.history import last_clips, prepare_history
@@ -51,6 +52,8 @@ class Session:
         prefill: What of a recording is read while it comes in: "tokens" by the codec's streaming encoder, "blocks"
             of a block-causal encoder, "chunks" that fill one pass of the encoder, or "none". The conversation up to
             the recording is read early in any case.
+        finish: How the last answer ended, with its token counts; None before. An answer that was interrupted says so
+            here, as it has no last delta.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class Session:
         self.assistant = assistant
         self.assistant.check_can_answer()
         self._model, self._processor = assistant.model, assistant.processor
-        self._options = SamplingOptions.merge(self._model.config.sampling, sampling)
+        self._given_options = dict(sampling)
+        self.assistant.sampling(sampling)  # refuses what cannot be
         self.prefill: Prefill = prefill_of(self._processor)
         self._given = [dict(message) for message in messages]
         self._running: Generator[Delta, None, None] | None = None
@@ -91,6 +95,8 @@ class Session:
         )
         self._recording: _Recording | None = None
         self._answer: GivenOut | None = None
+        self._tally = Tally()
+        self.finish: Finish | None = None
         self._prompt_length = 0
         self.answering = False
 
@@ -148,7 +154,7 @@ class Session:
 
     # the model's turn
 
-    def respond(self, audio: bool = False, voice: str | None = None) -> Iterator[Delta]:
+    def respond(self, audio: bool = False, voice: str | None = None, **options: Any) -> Iterator[Delta]:
         """End the user's turn and answer it piece by piece.
 
         The answer must be taken to its end, or ended by ``interrupt``, before anything is fed again. If it fails, the
@@ -157,6 +163,7 @@ class Session:
         Args:
             audio: Speak the answer too.
             voice: One of the assistant's voices.
+            options: Sampling of this answer, over the session's.
 
         Raises:
             SessionError: Nothing was fed, or an answer is being given.
@@ -164,6 +171,7 @@ class Session:
         """
         self._check_listening("respond")
         self.assistant.check_can_answer(audio, voice)
+        sampling = self.assistant.sampling({**self._given_options, **options})
         self._end_recording()
         if not self._parts:
             raise SessionError("there is nothing to answer; feed audio or text first.")
@@ -171,19 +179,28 @@ class Session:
         content: Any = "".join(part["text"] for part in self._parts) if only_text else self._parts
         question = {"role": "user", "content": content}
         self._parts, self._answer, self.answering, self._prompt_length = [], GivenOut(), True, 0
-        self._running = self._respond(question, self._answer, audio, voice)
+        self._tally = Tally()
+        self._running = self._respond(question, self._answer, audio, voice, sampling)
         self._messages.append(question)
         return self._running
 
     def _respond(
-        self, question: dict[str, Any], given: GivenOut, audio: bool, voice: str | None
+        self,
+        question: dict[str, Any],
+        given: GivenOut,
+        audio: bool,
+        voice: str | None,
+        sampling: SamplingOptions,
     ) -> Generator[Delta, None, None]:
         messages = self.messages
         try:
             for delta in self.assistant.answer(
-                messages, audio, voice, self._options, self._transcribe, self._turn
+                messages, audio, voice, sampling, self._transcribe, self._turn, self._tally
             ):
                 given.add(delta)
+                if delta.finish is not None:
+                    self.finish = delta.finish
+                    self._end_answer(question, given, given.text.strip())
                 yield delta
         except GeneratorExit:
             raise
@@ -192,7 +209,6 @@ class Session:
             self._answer, self.answering = None, False
             self._kept.clear()
             raise
-        self._end_answer(question, given, given.text.strip())
 
     def interrupt(self, played_s: float | None = None) -> str:
         """End the answer where the user broke in: history and cache keep only what was played of it.
@@ -219,6 +235,7 @@ class Session:
             self._end_answer(self._messages[-1], given, text)
         else:
             self._messages[-1]["content"] = text
+        self.finish = self._tally.finish("interrupted")
         self._trim()
         if self._recording is not None:  # the user spoke already; what is before it has changed
             self._recording.before, self._recording.chunks_before = self._prompt_before_audio()
@@ -263,7 +280,7 @@ class Session:
             "input_ids"
         ], chunks
 
-    def _turn(self, messages: list[dict[str, Any]], sampling: SamplingOptions) -> Turn:
+    def _turn(self, messages: list[dict[str, Any]], sampling: SamplingOptions, tally: Tally) -> Turn:
         ids, chunks = self._prompt(messages)
         self._prompt_length = len(ids)
         clips = last_clips(messages)
@@ -273,7 +290,7 @@ class Session:
             logits, heard = self._kept.read(ids, chunks, hear_last=last if gated else 0)
             return self._kept.decoding, logits, heard
 
-        return Turn(self._model, self._processor, sampling, {"input_ids": ids}, read)
+        return Turn(self._model, self._processor, sampling, {"input_ids": ids}, read, tally)
 
     def _prompt_before_audio(self) -> tuple[list[int], list[Chunk]]:
         """The tokens before a recording that begins now, as far as they are certain, and the audio among them."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.audio_stream import AudioTokenStream
+from vivavoce.inference.finish import Tally
 from vivavoce.inference.generate import Decoding, TokenRun
 from vivavoce.inference.joint import Reading, read_jointly
 from vivavoce.inference.legal_tokens import LegalTokens
@@ -40,12 +41,14 @@ class Turn:
         prompt: From ``SpeechProcessor.prepare``: ``input_ids`` and perhaps ``input_features``,
             ``feature_lengths``.
         read: Reads the prompt instead, for sessions, which have read most of it already.
+        tally: Where tokens are counted; default a new one.
 
     Raises:
         ModelError: The prompt is longer than the model can read.
 
     Attributes:
         transcript_ids: What ``transcript`` wrote.
+        tally: The count of tokens, and why the answer ended.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Turn:
         options: SamplingOptions,
         prompt: dict[str, Any],
         read: ReadPrompt | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.model, self.processor = model, processor
         ids: list[int] = prompt["input_ids"]
@@ -66,6 +70,8 @@ class Turn:
         self._ended_by: int | None = None
         self._reading: Reading | None = None
         self._left = room
+        self.tally = tally or Tally()
+        self.tally.read(processor, ids)
         self._sampler = Sampler(options)
         self._heard: HeardAudio | None = None
         ears = model.config.audio_in
@@ -93,6 +99,7 @@ class Turn:
         text = TextStream(self.processor.tokenizer)
         for token in run:
             self.transcript_ids.append(token)
+            self.tally.text_tokens += 1
             yield text.push(token)
         yield text.flush()
         self._ended_by = run.stopped_by
@@ -119,6 +126,7 @@ class Turn:
         if self._reading is None:
             return ""
         self.transcript_ids = list(self._reading.ids)
+        self.tally.text_tokens += len(self.transcript_ids)
         self._logits = self._decoding.feed(self.transcript_ids)
         self._left -= len(self.transcript_ids)
         return str(tokenizer.decode(self.transcript_ids))
@@ -165,12 +173,17 @@ class Turn:
     def text(self) -> Iterator[str]:
         """Write the answer in text; text deltas up to a stop token or string."""
         text = TextStream(self.processor.tokenizer, self.options.stop)
-        for token in self._run(self.stop_ids, self._legal(may_speak=False)):
+        run = self._run(self.stop_ids, self._legal(may_speak=False))
+        for token in run:
+            self._count(run)
             if delta := text.push(token):
                 yield delta
             if text.stopped:
                 return
-        if delta := text.flush():
+        delta = text.flush()
+        if run.stopped_by is None and not text.stopped:
+            self.tally.reason = "length"
+        if delta:
             yield delta
 
     def speech(self, must_speak: bool = True) -> Iterator[Delta]:
@@ -187,23 +200,32 @@ class Turn:
         audio: AudioTokenStream | None = None
         for token in run:
             if token == vocabulary.start_id:
+                self.tally.text_tokens += 1
                 audio, spoken = AudioTokenStream(vocabulary, codec), True
             elif token == vocabulary.end_id and audio is not None:
+                self.tally.text_tokens += 1
                 yield from self._audio(audio.flush())
                 audio = None
             elif audio is not None:
+                self.tally.audio_tokens += 1
                 yield from self._audio(audio.push(token))
-            elif delta := text.push(token):
-                yield Delta(text=delta)
+            else:
+                self._count(run)
+                if delta := text.push(token):
+                    yield Delta(text=delta, logprobs=self.tally.take())
             if text.stopped:
-                must_speak = False
                 break
         if delta := text.flush():
-            yield Delta(text=delta)
+            yield Delta(text=delta, logprobs=self.tally.take())
+        if legal.cut or (run.stopped_by is None and not text.stopped):
+            self.tally.reason = "length"
+        must_speak &= not text.stopped
         if audio is not None:  # the limit came first
             yield from self._audio(audio.flush())
         self._left -= run.num_tokens
-        if must_speak and not spoken and self._left > 0:
+        if must_speak and not spoken and self._left <= 0:
+            self.tally.reason = "length"
+        elif must_speak and not spoken:
             self._logits = self._decoding.feed([vocabulary.start_id])
             yield from self.audio_only()
 
@@ -211,14 +233,24 @@ class Turn:
         """Write codec tokens up to the end of audio; the prompt ended with the start of audio."""
         vocabulary, codec = self.processor.vocabulary_out, self.processor.codec_out
         assert vocabulary is not None
-        audio = AudioTokenStream(vocabulary, codec)
-        for token in self._run([vocabulary.end_id], self._legal(may_speak=True, inside=True)):
+        audio, legal = AudioTokenStream(vocabulary, codec), self._legal(may_speak=True, inside=True)
+        run = self._run([vocabulary.end_id], legal)
+        for token in run:
+            self.tally.audio_tokens += 1
             yield from self._audio(audio.push(token))
+        if run.stopped_by is None or legal.must_end:
+            self.tally.reason = "length"
         yield from self._audio(audio.flush())
 
     def _audio(self, samples: Any) -> Iterator[Delta]:
         if len(samples):
             yield Delta(audio=samples, sample_rate=self.processor.codec_out.spec.sample_rate)
+
+    def _count(self, run: TokenRun) -> None:
+        """Take note of a token of the answer's text."""
+        self.tally.text_tokens += 1
+        if run.logprob is not None:
+            self.tally.logprobs.append(run.logprob)
 
     def _run(self, stop_ids: Sequence[int] | frozenset[int], legal: LegalTokens) -> TokenRun:
         return TokenRun(self._decoding, self._logits, self._sampler, stop_ids, max(self._left, 0), legal)

@@ -70,7 +70,7 @@ class Engine:
     @property
     def default_tokens(self) -> int:
         """Most new tokens of an answer if the caller does not say."""
-        return self.assistant._sampling({}).max_new_tokens
+        return self.assistant.sampling({}).max_new_tokens
 
     # work
 
