@@ -66,3 +66,24 @@ class TransformerLayer(nn.Module):
         x = x + self.out(mixed.transpose(1, 2).reshape(b, n, d))
         gate, up = self.gate_up(self.network_norm(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
+
+    def step(self, x: Tensor, angles: Angles, past: Angles | None) -> tuple[Tensor, Angles]:
+        """Take one more position as ``forward`` with ``causal`` would.
+
+        Args:
+            x: float [B, D].
+            angles: Of this position, each [1, d / 2].
+            past: Keys and values [B, H, L, d] of the positions before; None at the first.
+
+        Returns:
+            float [B, D], and keys and values [B, H, L + 1, d].
+        """
+        b, d = x.shape
+        qkv = self.qkv(self.attention_norm(x)).view(b, 3, self.num_heads, 1, d // self.num_heads)
+        turned, v = rotate(qkv[:, :2], angles), qkv[:, 2]
+        q, k = turned[:, 0], turned[:, 1]
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).reshape(b, d))
+        gate, up = self.gate_up(self.network_norm(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up), (k, v)

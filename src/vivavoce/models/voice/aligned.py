@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -182,17 +182,46 @@ class AlignedVoice(nn.Module):
         return torch.stack(losses).mean()
 
     @torch.inference_mode()
+    def draw_frames(
+        self,
+        hidden: Tensor,
+        temperatures: Sequence[float] | None = None,
+        generators: Sequence[torch.Generator | None] | None = None,
+    ) -> Tensor:
+        """Draw the next frame of each row, slot by slot; rows do not see each other.
+
+        Args:
+            hidden: float [N, D].
+            temperatures: Of each row; 0 takes the likeliest code, which is the default.
+            generators: Of each row, for temperatures > 0.
+
+        Returns:
+            Codes int64 [N, K].
+        """
+        config = self.config
+        slots = len(config.slot_levels)
+        cos, sin = rotary_angles(slots, config.depth_size // config.depth_heads, hidden.device)
+        base = self.depth_in(hidden)
+        past: list[Any] = [None] * len(self.depth)
+        codes: list[Tensor] = []
+        for slot, level in enumerate(config.slot_levels):
+            x = base + self.slot_embedding.weight[slot]
+            if codes:
+                x = x + self.depth_code_embedding(codes[-1] + self.offsets[slot - 1])
+            for i, layer in enumerate(self.depth):
+                x, past[i] = layer.step(x, (cos[slot : slot + 1], sin[slot : slot + 1]), past[i])
+            logits = self.heads[level](self.depth_norm(x)).float()
+            code = logits.argmax(-1)
+            for row, temperature in enumerate(temperatures or ()):
+                if temperature > 0:
+                    odds = torch.softmax(logits[row] / temperature, dim=-1).cpu()
+                    generator = generators[row] if generators else None
+                    code[row] = torch.multinomial(odds, 1, generator=generator)[0]
+            codes.append(code)
+        return torch.stack(codes, dim=1)
+
     def draw_frame(
         self, hidden: Tensor, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Codes int64 [1, K] of the next frame from hidden [1, D]; temperature 0 takes the likeliest code."""
-        codes = torch.zeros(1, 0, dtype=torch.long, device=hidden.device)
-        for level in self.config.slot_levels:
-            logits = self.heads[level](self.depth_states(hidden, codes)[:, -1]).float()
-            if temperature > 0:
-                probabilities = torch.softmax(logits / temperature, dim=-1).cpu()
-                code = torch.multinomial(probabilities, 1, generator=generator).to(hidden.device)
-            else:
-                code = logits.argmax(-1, keepdim=True)
-            codes = torch.cat([codes, code], dim=1)
-        return codes
+        """Codes int64 [1, K] of the next frame from hidden [1, D]."""
+        return self.draw_frames(hidden, [temperature], [generator])
