@@ -17,6 +17,7 @@ from vivavoce.serving.access import Access
 from vivavoce.serving.engine import Engine
 from vivavoce.serving.gate import Gate
 from vivavoce.serving.limits import Limits
+from vivavoce.serving.page import add_page
 from vivavoce.serving.service import Service, service_of
 
 router = APIRouter()
@@ -31,6 +32,7 @@ class Server:
         limits: What is refused.
         origins: Web pages of other addresses that may call; none by default.
         ffmpeg: Let uploads in other containers go through the ffmpeg program.
+        page: Serve the web page at ``/``.
 
     Attributes:
         service: What the routes share.
@@ -44,6 +46,7 @@ class Server:
         limits: Limits | None = None,
         origins: Sequence[str] = (),
         ffmpeg: bool = False,
+        page: bool = True,
     ) -> None:
         limits = limits or Limits()
         self.access = Access(keys, limits)
@@ -54,6 +57,8 @@ class Server:
         app.state.service = self.service
         for part in (router, chat.router, transcription.router, speech.router):
             app.include_router(part)
+        if page:
+            add_page(app)
         refusals.install(app)
         self._app: ASGIApp = Gate(app, self.access, limits, self.service.metrics)
         if origins:  # outside the gate: a browser asks before it may send the key

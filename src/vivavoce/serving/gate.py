@@ -15,16 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vivavoce.serving.access import Access
 from vivavoce.serving.limits import Limits
 from vivavoce.serving.metrics import Metrics
+from vivavoce.serving.page import is_page
 from vivavoce.serving.refusals import Refusal, as_refusal, error_body
 
 log = logging.getLogger("vivavoce.serving")
 
 ROUTES = (
     "/v1/models", "/v1/chat/completions", "/v1/audio/transcriptions", "/v1/audio/translations",
-    "/v1/audio/speech", "/healthz", "/metrics", "/openapi.json", "/docs",
+    "/v1/audio/speech", "/healthz", "/metrics", "/openapi.json", "/docs", "/",
 )  # fmt: skip
-WITHOUT_KEY = ("/healthz",)
-UNCOUNTED = ("/healthz", "/metrics", "/v1/models", "/openapi.json", "/docs")  # no limits for these
+WITHOUT_KEY = ("/healthz", "/")
+UNCOUNTED = ("/", "/healthz", "/metrics", "/v1/models", "/openapi.json", "/docs")  # no limits for these
 
 
 class Gate:
@@ -47,6 +48,8 @@ class Gate:
         began, request_id = time.monotonic(), f"req_{secrets.token_hex(12)}"
         scope["request_id"], scope["began"] = request_id, began
         route = scope["path"] if scope["path"] in ROUTES else "other"
+        if is_page(scope["path"]):
+            route = "/"  # the page and its files count as one
         status, caller, entered = 0, "", False
         body = _Body(receive, self.limits)
 
