@@ -1,0 +1,139 @@
+"""Who answers: an assistant of this project; its shape is what endpoints have too (`endpoint`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.evaluation.items import Sound
+from vivavoce.inference.assistant import Assistant
+from vivavoce.inference.reply import Reply
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; times are seconds since the call."""
+
+    text: str | None = None
+    transcript: str | None = None
+    understood: bool = True
+    audio: Sound | None = None
+    ttft_s: float | None = None
+    first_audio_s: float | None = None
+    total_s: float | None = None
+
+
+class Answerer(Protocol):
+    """Answers messages in the OpenAI shape, with recordings as ``{"type": "audio", "audio": float32 [S]}``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def hears(self) -> bool: ...
+    @property
+    def speaks(self) -> bool: ...
+    @property
+    def clips_first(self) -> bool: ...
+    @property
+    def parallel(self) -> int: ...
+    def chat(self, messages: Messages, aloud: bool = False) -> Answer: ...
+    def transcribe(self, sound: Sound) -> Answer: ...
+    def say(self, text: str) -> Answer: ...
+    def choose(self, messages: Messages, letters: str) -> Answer: ...
+
+
+class Local:
+    """An assistant as an answerer; greedy.
+
+    Args:
+        assistant: What ``vivavoce.load`` gives.
+        max_new_tokens: Of an answer.
+        seed: Of speech.
+    """
+
+    parallel = 1
+
+    def __init__(self, assistant: Assistant, max_new_tokens: int = 512, seed: int = 0) -> None:
+        self.assistant, self.max_new_tokens, self.seed = assistant, max_new_tokens, seed
+        self.name, self.hears, self.speaks = assistant.name, assistant.hears, assistant.speaks
+        self.clips_first = assistant.clips_first
+
+    def chat(self, messages: Messages, aloud: bool = False) -> Answer:
+        return _answer(
+            self.assistant.chat(
+                list(messages),
+                audio=aloud,
+                temperature=0.0,
+                max_new_tokens=self.max_new_tokens,
+                seed=self.seed,
+            )
+        )
+
+    def transcribe(self, sound: Sound) -> Answer:
+        heard = self.assistant.transcribe(tuple(sound), temperature=0.0, max_new_tokens=self.max_new_tokens)
+        text = heard.text if heard.understood else ""
+        return Answer(text, heard.text, heard.understood, total_s=heard.timings["total_s"])
+
+    def say(self, text: str) -> Answer:
+        return _answer(self.assistant.say(text, seed=self.seed))
+
+    @torch.inference_mode()
+    def choose(self, messages: Messages, letters: str) -> Answer:
+        """The letter that the model finds likeliest right after the prompt; nothing is generated."""
+        began = time.perf_counter()
+        processor = self.assistant.processor
+        ids = processor.prepare(messages)["input_ids"]
+        logits = self.assistant.model(
+            input_ids=torch.tensor([ids], device=self.assistant.model.device), logits_to_keep=1
+        ).logits[0, -1]
+        tokens = [_letter_ids(processor.tokenizer, letter) for letter in letters]
+        best = max(range(len(letters)), key=lambda i: float(logits[tokens[i]].max()))
+        return Answer(letters[best], total_s=time.perf_counter() - began)
+
+
+def _letter_ids(tokenizer: Any, letter: str) -> list[int]:
+    """Tokens that are the letter, with and without a space before it."""
+    forms = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (letter, f" {letter}")]
+    found = sorted({form[0] for form in forms if len(form) == 1} - {tokenizer.unk_token_id})
+    if not found:
+        raise ModelError(
+            f"the tokenizer has no token for the letter {letter!r}; score this task by its text."
+        )
+    return found
+
+
+def _answer(reply: Reply) -> Answer:
+    sound = None
+    if reply.audio is not None and reply.sample_rate is not None:
+        sound = Sound(reply.audio, reply.sample_rate)
+    times = reply.timings
+    return Answer(
+        reply.text, reply.transcript, reply.understood, sound,
+        times.get("ttft_s"), times.get("first_audio_s"), times.get("total_s"),
+    )  # fmt: skip
+
+
+def make_answerer(
+    spec: str, max_new_tokens: int, seed: int, device: str | None, key_env: str | None
+) -> Answerer:
+    """An answerer by name: ``openai:URL[#MODEL]``, or a model's name, folder or hub id.
+
+    Raises:
+        ConfigError, ModelError: There is no such model or the address is malformed.
+    """
+    if spec.startswith("openai:"):
+        from vivavoce.evaluation.run.endpoint import Remote
+
+        return Remote(spec, max_new_tokens, key_env)
+    if not spec.strip():
+        raise ConfigError("the model is named ''; wanted a name, folder, hub id or openai:URL.")
+    from vivavoce.inference.assistant import load
+
+    return Local(load(spec, device=device), max_new_tokens, seed)
