@@ -13,6 +13,7 @@ import numpy as np
 import openai
 import uvicorn
 
+from vivavoce.inference.finish import Finish
 from vivavoce.inference.reply import Delta
 from vivavoce.serving.app import Server
 from vivavoce.serving.engine import Engine
@@ -98,7 +99,6 @@ class Patient(Engine):
     transcribes = False
     voices = ("default",)
     speaking_hz = 24000
-    default_tokens = 100
 
     def __init__(self, words: int = 20) -> None:
         self.name, self.words = "patient", words
@@ -118,20 +118,9 @@ class Patient(Engine):
                     raise self.fault
                 self.said += 1
                 yield Delta(text="word ", audio=np.zeros(2400, np.float32) if audio else None)
+            yield Delta(finish=Finish("stop", self.words, self.words if audio else 0, 1))
         finally:
             self.closed += 1
 
     def say(self, text: str, voice: str | None) -> Iterator[Delta]:
         yield from self.chat([], True, voice, {})
-
-    def prompt_tokens(self, messages: Any) -> tuple[int, int]:
-        return 1, 0
-
-    def text_ids(self, text: str) -> list[int]:
-        return [0] * len(text.split())
-
-    def audio_tokens(self, num_samples: int) -> int:
-        return num_samples // 2400
-
-    def finish_reason(self, prompt: int, text: int, audio: int, limit: int | None) -> str:
-        return "stop"

@@ -52,6 +52,28 @@ def test_the_limit_of_tokens_is_told(client: openai.OpenAI) -> None:
     assert cut.usage.completion_tokens == 1
 
 
+def test_log_probabilities(client: openai.OpenAI, nano: Assistant) -> None:
+    asked = {"model": "nano", "messages": ASKED, "logprobs": True, "top_logprobs": 3, "max_tokens": 9}
+    (choice,) = client.chat.completions.create(**asked).choices
+    own = nano.chat(ASKED, logprobs=True, top_logprobs=3, max_new_tokens=9).finish.logprobs
+    (entry,) = choice.logprobs.content
+    assert (entry.token, bytes(entry.bytes)) == ("thirteen", b"thirteen")
+    assert entry.logprob == own[0].logprob and len(entry.top_logprobs) == 3
+    assert entry.top_logprobs[0].logprob == max(top.logprob for top in entry.top_logprobs) >= entry.logprob
+    chunks = [c.choices[0].logprobs for c in client.chat.completions.create(**asked, stream=True)]
+    assert [c.content for c in chunks if c] == [choice.logprobs.content]
+    plain = client.chat.completions.create(model="nano", messages=ASKED).choices[0]
+    assert plain.logprobs is None and plain.message.content == choice.message.content
+
+
+def test_usage_of_a_refusal_is_what_was_read_and_drawn(client: openai.OpenAI, nano: Assistant) -> None:
+    asked = [{"role": "user", "content": "what is a xylophone"}]
+    made = client.chat.completions.create(model="nano", messages=asked)
+    assert made.choices[0].message.content == nano.model.config.refusal_text
+    assert (made.usage.prompt_tokens, made.usage.completion_tokens) == (0, 0)
+    assert made.choices[0].finish_reason == "stop"
+
+
 def test_several_answers_and_seeds(client: openai.OpenAI) -> None:
     def texts(seed: int) -> list[str]:
         made = client.chat.completions.create(

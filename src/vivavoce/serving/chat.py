@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,16 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from vivavoce.inference.finish import Finish, TokenLogprob
 from vivavoce.serving.encoding import StreamEncoder, check_format, whole
+from vivavoce.serving.logprobs import content
 from vivavoce.serving.messages import read_messages
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.requests import ChatRequest, check_voice
 from vivavoce.serving.service import Results, Service, collected, service_of
 
 FORMATS = ("wav", "mp3", "flac", "opus", "pcm16")
+REASONS = {"stop": "stop", "length": "length", "refusal": "stop", "interrupted": "stop"}
 
 router = APIRouter()
 
@@ -32,22 +35,22 @@ class Answer:
         index: Its place among the answers.
         text: What it says, without space at either end.
         samples: Pieces of its audio.
-        heard: The transcript of the question, where the model writes one first.
         audio_id: Name of the spoken answer.
         expires_at: When the name is forgotten, seconds since 1970.
         data: base64 of the encoded audio, at the end.
-        finish_reason: At the end.
+        finish: How it ended, at the end.
+        rest: Log probabilities of tokens whose text was not given out.
     """
 
     index: int
     text: str = ""
     samples: list[np.ndarray] = field(default_factory=list)
     num_samples: int = 0
-    heard: str = ""
     audio_id: str = ""
     expires_at: int = 0
     data: str = ""
-    finish_reason: str = ""
+    finish: Finish = field(default_factory=lambda: Finish("stop"))
+    rest: tuple[TokenLogprob, ...] = ()
     _space: str = ""
 
     def grow(self, piece: str) -> str:
@@ -106,7 +109,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
             "object": "chat.completion",
             "created": int(time.time()),
             "model": engine.name,
-            "choices": [_choice(answer, body.speaks) for answer in answers],
+            "choices": [_choice(service, answer, body) for answer in answers],
             "usage": usage,
         }
     )
@@ -129,11 +132,13 @@ class _Work:
         answers = [Answer(i) for i in range(self.body.n or 1)]
         for answer in answers:
             yield from self._answer(answer)
-        text, audio = self.service.engine.prompt_tokens(self.messages)
-        for answer in answers:
-            self._finish(answer, text + audio)
+            if self.body.speaks and not self.body.stream:
+                samples = np.concatenate(answer.samples) if answer.samples else np.zeros(0, np.float32)
+                answer.data = base64.b64encode(
+                    whole(samples, self.service.engine.speaking_hz, self.form)
+                ).decode()
             yield "end", answer, answer
-        yield "usage", self._usage(text, audio, answers), None
+        yield "usage", usage([answer.finish for answer in answers]), None
 
     def _answer(self, answer: Answer) -> Iterator[tuple[str, Any, Answer]]:
         engine, metrics, body = self.service.engine, self.service.metrics, self.body
@@ -145,12 +150,15 @@ class _Work:
             answer.audio_id, answer.expires_at = self.service.spoken.reserve()
         yield "begin", None, answer
         for delta in engine.chat(self.messages, body.speaks, voice, options):
-            answer.heard += delta.transcript
+            answer.finish = delta.finish or answer.finish
+            answer.rest += delta.logprobs
             text = answer.grow(delta.text)
             if text and not wrote:
                 wrote = True
                 metrics.ttft.add(time.monotonic() - self.began)
-            yield "text", text, answer
+            if text:
+                yield "text", (text, answer.rest), answer
+                answer.rest = ()
             if delta.audio is not None and len(delta.audio):
                 if not spoke:
                     spoke = True
@@ -165,31 +173,19 @@ class _Work:
         if answer.num_samples:
             metrics.rtf.add((time.monotonic() - started) * engine.speaking_hz / answer.num_samples)
 
-    def _finish(self, answer: Answer, prompt: int) -> None:
-        engine, body = self.service.engine, self.body
-        limit = body.max_completion_tokens or body.max_tokens
-        text = engine.text_tokens(answer.text) + engine.text_tokens(answer.heard)
-        audio = engine.audio_tokens(answer.num_samples) if answer.num_samples else 0
-        answer.finish_reason = engine.finish_reason(prompt, text, audio, limit)
-        if body.speaks and not body.stream:
-            samples = np.concatenate(answer.samples) if answer.samples else np.zeros(0, np.float32)
-            answer.data = base64.b64encode(whole(samples, engine.speaking_hz, self.form)).decode()
 
-    def _usage(self, text: int, audio: int, answers: list[Answer]) -> dict[str, Any]:
-        engine = self.service.engine
-        written = sum(engine.text_tokens(a.text) + engine.text_tokens(a.heard) for a in answers)
-        spoken = sum(engine.audio_tokens(a.num_samples) for a in answers) if self.body.speaks else 0
-        return {
-            "prompt_tokens": text + audio,
-            "completion_tokens": written + spoken,
-            "total_tokens": text + audio + written + spoken,
-            "prompt_tokens_details": {"text_tokens": text, "audio_tokens": audio, "cached_tokens": 0},
-            "completion_tokens_details": {
-                "text_tokens": written,
-                "audio_tokens": spoken,
-                "reasoning_tokens": 0,
-            },
-        }
+def usage(finishes: Sequence[Finish]) -> dict[str, Any]:
+    """Token counts of all answers to one prompt."""
+    text, audio = finishes[0].prompt_text_tokens, finishes[0].prompt_audio_tokens
+    written = sum(finish.text_tokens for finish in finishes)
+    spoken = sum(finish.audio_tokens for finish in finishes)
+    return {
+        "prompt_tokens": text + audio,
+        "completion_tokens": written + spoken,
+        "total_tokens": text + audio + written + spoken,
+        "prompt_tokens_details": {"text_tokens": text, "audio_tokens": audio, "cached_tokens": 0},
+        "completion_tokens_details": {"text_tokens": written, "audio_tokens": spoken, "reasoning_tokens": 0},
+    }
 
 
 class _Chunks:
@@ -215,31 +211,38 @@ class _Chunks:
         if kind == "begin":
             begun = {"audio": {"id": answer.audio_id, "transcript": ""}} if speaks else {"content": ""}
             yield self._chunk(answer, {"role": "assistant", **begun})
-        elif kind == "text" and what:
-            yield self._chunk(answer, {"audio": {"transcript": what}} if speaks else {"content": what})
+        elif kind == "text":
+            text, entries = what
+            told = {"audio": {"transcript": text}} if speaks else {"content": text}
+            yield self._chunk(answer, told, entries=entries)
         elif kind == "audio":
             yield self._chunk(answer, {"audio": {"data": what}})
         elif kind == "end":
             if speaks:
                 _keep(self._service, answer, self._caller)
                 yield self._chunk(answer, {"audio": {"expires_at": answer.expires_at}})
-            yield self._chunk(answer, {}, answer.finish_reason)
+            yield self._chunk(answer, {}, REASONS[answer.finish.reason], answer.rest)
 
     def _chunk(
-        self, answer: Answer, delta: dict[str, Any], finish_reason: str | None = None
+        self,
+        answer: Answer,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        entries: Sequence[TokenLogprob] = (),
     ) -> dict[str, Any]:
-        choice = {"index": answer.index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        logprobs = content(self._service.engine.tokenizer, entries) if entries else None
+        choice = {"index": answer.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._counts else {}
         return {**self._head, "choices": [choice], **usage}
 
 
-def _choice(answer: Answer, speaks: bool) -> dict[str, Any]:
+def _choice(service: Service, answer: Answer, body: ChatRequest) -> dict[str, Any]:
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": None if speaks else answer.text,
+        "content": None if body.speaks else answer.text,
         "refusal": None,
     }
-    if speaks:
+    if body.speaks:
         message["audio"] = {
             "id": answer.audio_id,
             "data": answer.data,
@@ -249,8 +252,8 @@ def _choice(answer: Answer, speaks: bool) -> dict[str, Any]:
     return {
         "index": answer.index,
         "message": message,
-        "logprobs": None,
-        "finish_reason": answer.finish_reason,
+        "logprobs": content(service.engine.tokenizer, answer.finish.logprobs) if body.logprobs else None,
+        "finish_reason": REASONS[answer.finish.reason],
     }
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vivavoce.base.errors import ModelError
 from vivavoce.inference.assistant import Assistant
 from vivavoce.inference.reply import Delta, Transcript
-from vivavoce.models.config import EmbeddingsIn, TokensIn, TokensOut
-from vivavoce.models.conversation import room_for_answer
+from vivavoce.inference.session import Session
+from vivavoce.models.config import EmbeddingsIn, TokensIn
 
 DEFAULT_VOICE = "default"
 
@@ -67,10 +68,14 @@ class Engine:
         """Rate of the samples it makes, Hz."""
         return self.assistant.sample_rate
 
-    @property
-    def default_tokens(self) -> int:
-        """Most new tokens of an answer if the caller does not say."""
-        return self.assistant.sampling({}).max_new_tokens
+    def refuses_instructions(self) -> str:
+        """Why a system message cannot be read; "" if it can."""
+        said = [{"role": "system", "content": "Hello."}, {"role": "user", "content": "Hello."}]
+        try:
+            self.assistant.processor.prepare(said)
+        except ModelError:
+            return f"{self.name} takes no instructions; leave them out."
+        return ""
 
     # work
 
@@ -82,60 +87,31 @@ class Engine:
         options: Mapping[str, Any],
     ) -> Iterator[Delta]:
         """Answer a conversation whose audio parts are arrays."""
-        return self.assistant.stream(messages, audio=audio, voice=self._voice(voice), **options)
+        return self.assistant.stream(messages, audio=audio, voice=self.own_voice(voice), **options)
 
     def say(self, text: str, voice: str | None) -> Iterator[Delta]:
         """Read a text aloud."""
-        return self.assistant.stream_say(text, voice=self._voice(voice))
+        return self.assistant.stream_say(text, voice=self.own_voice(voice))
 
     def transcribe(self, waveform: np.ndarray, options: Mapping[str, Any]) -> Transcript:
         """Write down what is said in float32 [S] at ``hearing_hz``."""
         return self.assistant.transcribe((waveform, self.hearing_hz), **options)
 
-    def _voice(self, voice: str | None) -> str | None:
+    def session(self) -> Session:
+        """A conversation that goes on, without anything in it yet."""
+        return Session(self.assistant)
+
+    def own_voice(self, voice: str | None) -> str | None:
+        """What the model calls a voice."""
         own = self.assistant.voices
         return None if voice == DEFAULT_VOICE and DEFAULT_VOICE not in own else voice
 
-    # counts
-
-    def finish_reason(self, prompt: int, text: int, audio: int, limit: int | None) -> str:
-        """Why an answer ended: ``length`` if its tokens fill the limit or the model's room, else ``stop``.
-
-        The calls do not say it, so it is worked out from the counts. Plain codec tokens end at a whole frame
-        before the limit, so the last frame is counted as filled.
-        """
-        config, processor = self.assistant.model.config, self.assistant.processor
-        most = limit or self.default_tokens
-        room = room_for_answer(config, prompt)
-        used = text
-        mouth = config.audio_out
-        if audio and isinstance(mouth, TokensOut) and mouth.alignment == "none":
-            used += audio + processor.codec_out.spec.codes_per_frame + 1  # and the start of audio
-        return "length" if used >= (most if room is None else min(most, room)) else "stop"
-
-    def prompt_tokens(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-        """Text and audio tokens of a conversation as the model reads it."""
-        processor = self.assistant.processor
-        ids = processor.prepare(messages)["input_ids"]
-        if processor.audio_token_id is not None:
-            audio = sum(i == processor.audio_token_id for i in ids)
-        elif processor.vocabulary_in is not None:
-            codes = processor.vocabulary_in.code_ids
-            audio = sum(i in codes for i in ids)
-        else:
-            audio = 0
-        return len(ids) - audio, audio
-
-    def text_tokens(self, text: str) -> int:
-        """Tokens of a text; answers are counted by reading them again."""
-        return len(self.text_ids(text))
+    @property
+    def tokenizer(self) -> Any:
+        """The text tokenizer."""
+        return self.assistant.processor.tokenizer
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text."""
-        ids: list[int] = self.assistant.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
-
-    def audio_tokens(self, num_samples: int) -> int:
-        """Codec tokens of so many samples of speech."""
-        spec = self.assistant.processor.codec_out.spec
-        return -(-num_samples // spec.frame_samples) * spec.codes_per_frame

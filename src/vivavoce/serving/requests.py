@@ -59,7 +59,7 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
@@ -85,8 +85,6 @@ class ChatRequest(BaseModel):
             "frequency_penalty",
             "presence_penalty",
             "logit_bias",
-            "logprobs",
-            "top_logprobs",
             "tools",
         ):
             if getattr(self, name):
@@ -102,6 +100,8 @@ class ChatRequest(BaseModel):
             raise _unsupported("audio", "audio is given without modalities ['text', 'audio'].")
         if (self.n or 1) > limits.max_answers:
             raise _unsupported("n", f"n is {self.n}, at most {limits.max_answers}.")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise _unsupported("top_logprobs", "top_logprobs belongs to logprobs=true.")
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > 16 or not all(0 < len(stop) <= 256 for stop in stops):
             raise _unsupported("stop", "wanted at most 16 stop strings of 1 to 256 characters.")
@@ -129,6 +129,8 @@ class ChatRequest(BaseModel):
             "max_new_tokens": tokens,
             "seed": seed,
             "stop": stop or None,
+            "logprobs": self.logprobs,
+            "top_logprobs": self.top_logprobs,
         }
 
 

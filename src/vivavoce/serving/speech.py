@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from vivavoce.audio.tempo import change_tempo
+from vivavoce.inference.finish import Finish
 from vivavoce.serving.encoding import MEDIA_TYPES, StreamEncoder, check_format
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.requests import SpeechRequest, check_voice, voice_name
@@ -56,8 +57,9 @@ def _spoken(service: Service, body: SpeechRequest, form: str, began: float) -> I
     """Encoded pieces, and the usage with the last one; runs in the worker."""
     engine, started = service.engine, time.monotonic()
     encoder = StreamEncoder(form, engine.speaking_hz)
-    num_samples = 0
-    for wave in _waves(service, body):
+    num_samples, finish = 0, Finish("stop")
+    for wave, ended in _waves(service, body):
+        finish = ended or finish
         if not num_samples and len(wave):
             service.metrics.first_audio.add(time.monotonic() - began)
         num_samples += len(wave)
@@ -65,22 +67,21 @@ def _spoken(service: Service, body: SpeechRequest, form: str, began: float) -> I
     if not num_samples:
         raise Refusal(400, "the model said nothing for this input.", "no_speech", "input")
     service.metrics.rtf.add((time.monotonic() - started) * engine.speaking_hz / num_samples)
-    text, audio = engine.text_tokens(body.input), engine.audio_tokens(num_samples)
-    usage = {"input_tokens": text, "output_tokens": audio, "total_tokens": text + audio}
-    yield encoder.close(), usage
+    read, made = finish.prompt_text_tokens, finish.audio_tokens
+    yield encoder.close(), {"input_tokens": read, "output_tokens": made, "total_tokens": read + made}
 
 
-def _waves(service: Service, body: SpeechRequest) -> Iterator[np.ndarray]:
-    pieces = (d.audio for d in service.engine.say(body.input, voice_name(body.voice)) if d.audio is not None)
-    if body.speed == 1:
-        yield from pieces
-        return
-    whole = []
-    for piece in pieces:  # the tempo is changed over the whole
-        whole.append(piece)
-        yield piece[:0]
-    if whole:
-        yield change_tempo(np.concatenate(whole), service.engine.speaking_hz, body.speed, keep_pitch=True)
+def _waves(service: Service, body: SpeechRequest) -> Iterator[tuple[np.ndarray, Finish | None]]:
+    nothing, whole = np.zeros(0, np.float32), []
+    for delta in service.engine.say(body.input, voice_name(body.voice)):
+        piece = nothing if delta.audio is None else delta.audio
+        if body.speed != 1:  # the tempo is changed over the whole
+            whole.append(piece)
+            piece = nothing
+        yield piece, delta.finish
+    if sum(map(len, whole)):
+        hz = service.engine.speaking_hz
+        yield change_tempo(np.concatenate(whole), hz, body.speed, keep_pitch=True), None
 
 
 async def _bytes(results: Results) -> AsyncIterator[bytes]:

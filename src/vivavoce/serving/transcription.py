@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from vivavoce.inference.finish import Finish
 from vivavoce.inference.reply import Transcript
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.service import Results, Service, collected, service_of
@@ -61,13 +62,13 @@ async def transcriptions(
     waveform = await service.decoder.read(await file.read())
     options = {"temperature": temperature}
 
-    def work() -> Iterator[tuple[Transcript, int, int]]:
+    def work() -> Iterator[Transcript]:
         return _heard(service, waveform, options, request.scope["began"])
 
     if stream:
         results = await Results.of(request, work)
         return StreamingResponse(results.events(_rows), media_type="text/event-stream")
-    transcript, _, _ = (await collected(request, work))[0]
+    (transcript,) = await collected(request, work)
     return _response(service, transcript, response_format, language, temperature or 0.0)
 
 
@@ -89,26 +90,26 @@ async def translations(
 
 def _heard(
     service: Service, waveform: np.ndarray, options: dict[str, Any], began: float
-) -> Iterator[tuple[Transcript, int, int]]:
-    """The transcript with its tokens in and out; runs in the worker."""
+) -> Iterator[Transcript]:
+    """The transcript; runs in the worker."""
     engine, started = service.engine, time.monotonic()
     transcript = engine.transcribe(waveform, options)
     service.metrics.ttft.add(time.monotonic() - began)
     service.metrics.rtf.add((time.monotonic() - started) / transcript.seconds)
-    clip = {"type": "audio", "audio": waveform, "sampling_rate": engine.hearing_hz}
-    text, audio = engine.prompt_tokens([{"role": "user", "content": [clip]}])
-    yield transcript, text + audio, engine.text_tokens(transcript.text)
+    yield transcript
 
 
-def _rows(result: tuple[Transcript, int, int]) -> Iterator[dict[str, Any]]:
-    transcript, tokens_in, tokens_out = result
+def _rows(transcript: Transcript) -> Iterator[dict[str, Any]]:
+    finish = transcript.finish or Finish("stop")
+    text, audio = finish.prompt_text_tokens, finish.prompt_audio_tokens
     if transcript.text:
         yield {"type": "transcript.text.delta", "delta": transcript.text}
     usage = {
         "type": "tokens",
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "total_tokens": tokens_in + tokens_out,
+        "input_tokens": text + audio,
+        "input_token_details": {"text_tokens": text, "audio_tokens": audio},
+        "output_tokens": finish.text_tokens,
+        "total_tokens": text + audio + finish.text_tokens,
     }
     yield {"type": "transcript.text.done", "text": transcript.text, "usage": usage}
 
