@@ -86,12 +86,16 @@ class Session:
     def reset(self) -> None:
         """Begin anew: forget the conversation but for the ``messages`` it was made with, and free the cache."""
         self._stop()
+        if hasattr(self, "_kept"):
+            self._kept.clear()
         self._messages = [dict(message) for message in self._given]
         self._parts: list[dict[str, Any]] = []
         self._clips = HeardClips(self._processor)
         self._listened: dict[int, tuple[Any, Transcript]] = {}
         self._kept = KeptPrompt(
-            self._model, block_rule(self._processor) if self.prefill == "blocks" else None
+            self._model,
+            block_rule(self._processor) if self.prefill == "blocks" else None,
+            self.assistant.calls,
         )
         self._recording: _Recording | None = None
         self._answer: GivenOut | None = None
@@ -133,7 +137,7 @@ class Session:
                 f"this recording began at {recording.sample_rate} Hz and goes on at {sample_rate} Hz; resample the "
                 "chunks to one rate."
             )
-        recording.push(chunk.astype(np.float32))
+        self.assistant.calls.do(lambda: recording.push(chunk.astype(np.float32)))
         self._read_early(recording)
 
     def feed_text(self, text: str) -> None:
@@ -151,6 +155,30 @@ class Session:
             self._parts[-1]["text"] += text
         elif text:
             self._parts.append({"type": "text", "text": text})
+
+    def forget_input(self) -> None:
+        """Drop what was fed since the last answer.
+
+        Raises:
+            SessionError: An answer is being given.
+        """
+        self._check_listening("forget_input")
+        self._recording, self._parts = None, []
+
+    def replace_history(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Put another history in place of this one; what was fed since stays fed.
+
+        The cache is kept as far as both begin alike, recordings are known by the object that holds their samples.
+
+        Args:
+            messages: As ``Assistant.chat`` takes them; may end with the user's.
+
+        Raises:
+            SessionError: An answer is being given.
+        """
+        self._check_listening("replace_history")
+        self._messages, self._answer = [dict(message) for message in messages], None
+        self._begin_recording_again()
 
     # the model's turn
 
@@ -237,10 +265,14 @@ class Session:
             self._messages[-1]["content"] = text
         self.finish = self._tally.finish("interrupted")
         self._trim()
-        if self._recording is not None:  # the user spoke already; what is before it has changed
+        self._begin_recording_again()
+        return text
+
+    def _begin_recording_again(self) -> None:
+        """What is before a recording that comes in has changed."""
+        if self._recording is not None:
             self._recording.before, self._recording.chunks_before = self._prompt_before_audio()
             self._recording.num_read = 0
-        return text
 
     def _end_answer(self, question: dict[str, Any], given: GivenOut, text: str) -> None:
         self.answering = False
@@ -290,7 +322,9 @@ class Session:
             logits, heard = self._kept.read(ids, chunks, hear_last=last if gated else 0)
             return self._kept.decoding, logits, heard
 
-        return Turn(self._model, self._processor, sampling, {"input_ids": ids}, read, tally)
+        return Turn(
+            self._model, self._processor, sampling, {"input_ids": ids}, read, tally, self.assistant.calls
+        )
 
     def _prompt_before_audio(self) -> tuple[list[int], list[Chunk]]:
         """The tokens before a recording that begins now, as far as they are certain, and the audio among them."""
@@ -341,7 +375,7 @@ class Session:
             return
         recording, self._recording = self._recording, None
         part = recording.part()
-        ids = recording.ears.finish()
+        ids = self.assistant.calls.do(recording.ears.finish)
         if ids is not None:
             self._clips.remember(part, ids)
         self._parts.append(part)
