@@ -48,7 +48,7 @@ class RunSettings:
     config: Mapping[str, str] | None = None
     device: str | None = None
     key_env: str | None = None
-    probes: bool = False
+    probes: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.workers is not None and self.workers < 1) or self.max_new_tokens < 1:

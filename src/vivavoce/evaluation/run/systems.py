@@ -28,7 +28,7 @@ APPLIES: dict[str, tuple[str, ...]] = {
     "base": ("listen", "choose", "read"),
     "original": ("speak",),
 }
-"""System -> kinds of tasks it can be put to; "original" is a recording of what is to be spoken, the listener's floor."""
+"""System -> kinds of its tasks; "original" is a recording of what is to be spoken, for the listener's floor."""
 
 LETTERS = "ABCDEFGHIJ"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,7 +26,9 @@ from vivavoce.evaluation.run.systems import (
 )
 from vivavoce.evaluation.tasks.task import Task
 from vivavoce.inference.assistant import Assistant
+from vivavoce.models.loading import BUNDLE
 
+NANO = "nano"
 Stored = Mapping[str, Sequence[StoredCase]]
 
 
@@ -195,6 +198,19 @@ def _base(model: Any, own: Answerer, settings: RunSettings, make: Any) -> tuple[
     if "language_model" not in config.lora:
         return None, f"its language model is {name}, unchanged, so that nothing can be lost"
     return make(str(name)), ""
+
+
+def _of_the_bundle(assistant: Assistant) -> bool:
+    """Whether a model's language model has the bundle's words and sizes, so that it can only be made from it."""
+    folder = BUNDLE / NANO
+    try:
+        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))["text_config"]
+        words = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    except (OSError, KeyError, ValueError):
+        return False
+    config = assistant.model.config.text_config
+    same = all(getattr(config, n) == sizes[n] for n in ("hidden_size", "num_hidden_layers", "vocab_size"))
+    return same and set(words) <= set(assistant.processor.tokenizer.get_vocab())
 
 
 def _facts(own: Answerer) -> dict[str, Any]:
