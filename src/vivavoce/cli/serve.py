@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vivavoce.base.errors import ConfigError, MissingExtraError
-from vivavoce.cli.assistants import open_assistant
 from vivavoce.cli.options import Debug, Device, Json, Quantize
-from vivavoce.cli.screen import note, print_json
+from vivavoce.cli.screen import note, print_json, working
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from vivavoce.serving.access import Access
+    from vivavoce.serving.settings import ServerSettings
 
 KEYS_VARIABLE = "VIVAVOCE_API_KEYS"
 HERE_ONLY = ("127.0.0.1", "localhost", "::1")
@@ -57,6 +63,10 @@ def serve(
     ffmpeg: Annotated[
         bool, typer.Option("--ffmpeg", help="Take uploads that only the ffmpeg program reads (m4a, webm).")
     ] = False,
+    replicas: Annotated[
+        int,
+        typer.Option(metavar="N", help="Processes with a model each, one per GPU or share of cores.", min=1),
+    ] = 1,
     quantize: Quantize = None,
     device: Device = None,
     json: Json = False,
@@ -69,10 +79,10 @@ def serve(
     are JSON on stderr and hold nothing of what was said.
     """
     try:
-        from vivavoce.serving.app import Server
-        from vivavoce.serving.engine import Engine
+        from vivavoce.serving.access import Access
         from vivavoce.serving.limits import Limits
         from vivavoce.serving.running import listen, run
+        from vivavoce.serving.settings import ServerSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"serving needs the package {error.name}; install it: pip install 'vivavoce[serve]'"
@@ -87,18 +97,45 @@ def serve(
         drain_s=drain,
     )
     keys = _keys(api_key or [], api_key_file)
+    access = Access(keys, limits)
+    settings = ServerSettings(
+        model=model,
+        name=name or model.rstrip("/").rpartition("/")[2],
+        quantize=quantize,
+        device=device,
+        limits=limits,
+        ffmpeg=ffmpeg,
+        origins=tuple(cors_origin or ()),
+    )
     door = listen(host, port)
-    assistant = open_assistant(model, quantize, device)
-    served = name or model.rstrip("/").rpartition("/")[2]
-    server = Server(Engine(assistant, served), keys, limits, cors_origin or (), ffmpeg)
+    with working(f"loading {model}"):
+        server = _server(settings, access) if replicas == 1 else _front(settings, access, replicas)
     address = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
     if json:
-        print_json({"model": served, "url": f"{address}/v1", "keys": len(keys)})
+        print_json({"model": settings.name, "url": f"{address}/v1", "keys": len(keys)})
     else:
-        note(f"serving {served} at {address}/v1; Ctrl-C ends it.")
+        note(f"serving {settings.name} at {address}/v1; Ctrl-C ends it.")
     if not keys and host not in HERE_ONLY:
         note("no API key: everyone who reaches this port may call. Give --api-key-file FILE.")
-    run(server, door)
+    run(server, door, limits.drain_s)
+
+
+def _server(settings: ServerSettings, access: Access) -> ASGIApp:
+    """The model in this process."""
+    from vivavoce.serving.settings import make_server
+
+    return make_server(settings, access)
+
+
+def _front(settings: ServerSettings, access: Access, count: int) -> ASGIApp:
+    """The model in processes of their own, started and ready."""
+    from vivavoce.serving.replicas.front import Front
+    from vivavoce.serving.replicas.processes import Replicas, environments
+
+    inner = dataclasses.replace(settings, origins=())
+    replicas = Replicas(inner, environments(count, settings.device))
+    replicas.start()
+    return Front(replicas, access, settings.origins)
 
 
 def _keys(given: list[str], file: Path | None) -> list[str]:

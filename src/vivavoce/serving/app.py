@@ -33,6 +33,7 @@ class Server:
         origins: Web pages of other addresses that may call; none by default.
         ffmpeg: Let uploads in other containers go through the ffmpeg program.
         page: Serve the web page at ``/``.
+        access: Instead of ``keys``.
 
     Attributes:
         service: What the routes share.
@@ -47,9 +48,10 @@ class Server:
         origins: Sequence[str] = (),
         ffmpeg: bool = False,
         page: bool = True,
+        access: Access | None = None,
     ) -> None:
         limits = limits or Limits()
-        self.access = Access(keys, limits)
+        self.access = access or Access(keys, limits)
         self.service = Service(engine, limits, ffmpeg)
         app = FastAPI(
             title="Viva Voce", version=vivavoce.__version__, lifespan=_life, docs_url=None, redoc_url=None

@@ -23,14 +23,18 @@ class SpokenAnswers:
     """Remembers what spoken answers said, for messages that name them by id; each for an hour.
 
     Only the text is kept; that is what the model reads of its own turns.
+
+    Attributes:
+        mark: Begins every id; says which replica remembers it.
     """
 
     def __init__(self) -> None:
+        self.mark = ""
         self._texts: OrderedDict[str, tuple[str, float, str]] = OrderedDict()
 
     def reserve(self) -> tuple[str, int]:
         """A new id and when it expires, seconds since 1970."""
-        return f"audio_{secrets.token_hex(12)}", int(time.time()) + KEPT_S
+        return f"audio_{self.mark}{secrets.token_hex(12)}", int(time.time()) + KEPT_S
 
     def keep(self, name: str, expires_at: float, caller: str, text: str) -> None:
         self._texts[name] = (caller, expires_at, text)

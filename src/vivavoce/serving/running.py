@@ -8,9 +8,9 @@ import socket
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.serving.app import Server
 from vivavoce.serving.gate import JsonLines
 
 
@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
-def run(server: Server, door: socket.socket) -> None:
+def run(server: ASGIApp, door: socket.socket, drain_s: float) -> None:
     """Serve until SIGTERM or Ctrl-C; running requests have ``drain_s`` to end, new ones are not taken."""
     _log_to_stderr()
     config = uvicorn.Config(
@@ -41,7 +41,7 @@ def run(server: Server, door: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(server.service.limits.drain_s)),
+        timeout_graceful_shutdown=max(1, round(drain_s)),
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 << 10,
         ws="none",

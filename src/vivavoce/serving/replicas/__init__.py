@@ -1,0 +1,1 @@
+"""Several processes with a model each, behind one address."""
