@@ -59,7 +59,7 @@ def serving(
     door = listen("127.0.0.1", 0)
     port = door.getsockname()[1]
     inner = uvicorn.Server(
-        uvicorn.Config(server, log_config=None, access_log=False, ws="none", lifespan="on")
+        uvicorn.Config(server, log_config=None, access_log=False, ws="websockets-sansio", lifespan="on")
     )
     thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

@@ -38,6 +38,11 @@ class GivenOut:
         self._spans: list[tuple[int, int]] = []  # (characters, samples) at the end of each stretch of audio
         self._in_audio = False
 
+    @property
+    def num_ms(self) -> int:
+        """Whole milliseconds of speech."""
+        return 0 if self._rate is None else 1000 * self.num_samples // self._rate
+
     def add(self, delta: Delta) -> None:
         """Take note of a delta."""
         if delta.text:

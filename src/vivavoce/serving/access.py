@@ -77,13 +77,7 @@ class Access:
         Raises:
             Refusal: 429, over the rate or the concurrency.
         """
-        now, limits = self._clock(), self._limits
-        most = float(limits.requests_per_minute)
-        if len(self._callers) >= MOST_CALLERS:
-            self._forget(now)
-        caller = self._callers.setdefault(name, _Caller(most, now))
-        caller.budget = min(most, caller.budget + (now - caller.seen) * most / 60)
-        caller.seen = now
+        limits, caller = self._limits, self._known(name)
         if caller.running >= limits.max_concurrent:
             raise Refusal(
                 429,
@@ -91,17 +85,39 @@ class Access:
                 "concurrency_limit_exceeded",
                 retry_s=1,
             )
-        if limits.requests_per_minute:
-            if caller.budget < 1:
-                wait = int((1 - caller.budget) * 60 / most) + 1
-                raise Refusal(
-                    429,
-                    f"over {limits.requests_per_minute} requests per minute; try again in {wait} s.",
-                    "rate_limit_exceeded",
-                    retry_s=wait,
-                )
-            caller.budget -= 1
+        self._spend(caller)
         caller.running += 1
+
+    def spend(self, name: str) -> None:
+        """Count something a caller asked for outside a request of its own, such as a response in a connection.
+
+        Raises:
+            Refusal: 429, over the rate.
+        """
+        self._spend(self._known(name))
+
+    def _known(self, name: str) -> _Caller:
+        now, most = self._clock(), float(self._limits.requests_per_minute)
+        if len(self._callers) >= MOST_CALLERS:
+            self._forget(now)
+        caller = self._callers.setdefault(name, _Caller(most, now))
+        caller.budget = min(most, caller.budget + (now - caller.seen) * most / 60)
+        caller.seen = now
+        return caller
+
+    def _spend(self, caller: _Caller) -> None:
+        most = self._limits.requests_per_minute
+        if not most:
+            return
+        if caller.budget < 1:
+            wait = int((1 - caller.budget) * 60 / most) + 1
+            raise Refusal(
+                429,
+                f"over {most} requests per minute; try again in {wait} s.",
+                "rate_limit_exceeded",
+                retry_s=wait,
+            )
+        caller.budget -= 1
 
     def leave(self, name: str) -> None:
         """Count a request of a caller out."""

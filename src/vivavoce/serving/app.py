@@ -18,6 +18,7 @@ from vivavoce.serving.engine import Engine
 from vivavoce.serving.gate import Gate
 from vivavoce.serving.limits import Limits
 from vivavoce.serving.page import add_page
+from vivavoce.serving.realtime import route
 from vivavoce.serving.service import Service, service_of
 
 router = APIRouter()
@@ -38,6 +39,7 @@ class Server:
     Attributes:
         service: What the routes share.
         access: Keys and what callers used.
+        realtime: Connections that talk.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Server:
             title="Viva Voce", version=vivavoce.__version__, lifespan=_life, docs_url=None, redoc_url=None
         )
         app.state.service = self.service
-        for part in (router, chat.router, transcription.router, speech.router):
+        self.realtime = app.state.realtime = route.Realtime(self.service, self.access, origins)
+        for part in (router, chat.router, transcription.router, speech.router, route.router):
             app.include_router(part)
         if page:
             add_page(app)
@@ -78,6 +81,7 @@ async def _life(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.state.realtime.close()
         await app.state.service.stop()
 
 

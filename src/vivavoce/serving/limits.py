@@ -29,6 +29,15 @@ class Limits:
         send_idle_s: Longest time a caller may take to read a piece of an answer, seconds; then it is cut.
         decode_s: Longest time to decode one upload, seconds.
         drain_s: How long running requests may go on after SIGTERM, seconds.
+        max_realtime: Realtime connections at a time; more get status 503.
+        max_realtime_per_caller: Of one caller; more get status 429.
+        max_session_s: Longest realtime connection, seconds.
+        realtime_idle_s: Longest time without an event from a realtime client, seconds.
+        max_event_bytes: Longest realtime event.
+        max_events_per_s: Realtime events of one client that are read; floods wait.
+        max_faults: Faulty realtime events in a row before the client is cut.
+        max_items: Most items of a realtime conversation.
+        max_session_audio_s: Most seconds of recordings in a realtime conversation.
 
     Raises:
         ConfigError: A limit that would refuse everything.
@@ -50,6 +59,15 @@ class Limits:
     send_idle_s: float = 60.0
     decode_s: float = 10.0
     drain_s: float = 30.0
+    max_realtime: int = 64
+    max_realtime_per_caller: int = 32
+    max_session_s: float = 3600.0
+    realtime_idle_s: float = 900.0
+    max_event_bytes: int = 8 << 20
+    max_events_per_s: float = 200.0
+    max_faults: int = 100
+    max_items: int = 1000
+    max_session_audio_s: float = 1800.0
 
     def __post_init__(self) -> None:
         faults = [

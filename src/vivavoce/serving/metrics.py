@@ -101,16 +101,40 @@ class Metrics:
         self.rtf = Histogram(
             "vivavoce_rtf", "Time the model took over seconds of speech made or heard.", FACTORS
         )
+        self.realtime_responses = Counter(
+            "vivavoce_realtime_responses_total", "Realtime responses that ended.", ("status",)
+        )
+        self.realtime_ttft = Histogram(
+            "vivavoce_realtime_ttft_seconds",
+            "From the end of the user's turn to the first text.",
+            LATENCIES_S,
+        )
+        self.realtime_first_audio = Histogram(
+            "vivavoce_realtime_first_audio_seconds",
+            "From the end of the user's turn to the first samples.",
+            LATENCIES_S,
+        )
+        self.realtime_connections: Callable[[], float] = lambda: 0
         self._gauges = [
+            Gauge("vivavoce_realtime_connections", "Open now.", lambda: self.realtime_connections()),
             Gauge("vivavoce_queue_length", "Requests that wait for the model.", queued),
             Gauge("vivavoce_active", "Requests the model works on.", working),
             Gauge("vivavoce_open_requests", "Requests without an end yet.", lambda: self.open_requests),
         ]
 
+    def realtime_done(self, status: str, ttft_s: float | None, first_audio_s: float | None) -> None:
+        """Count a realtime response."""
+        self.realtime_responses.add(status)
+        if ttft_s is not None:
+            self.realtime_ttft.add(ttft_s)
+        if first_audio_s is not None:
+            self.realtime_first_audio.add(first_audio_s)
+
     def text(self) -> str:
         """The page for Prometheus."""
         parts: list[Counter | Gauge | Histogram] = [self.requests, self.rejected, self.disconnected]
-        parts += [self.seconds, self.ttft, self.first_audio, self.rtf, *self._gauges]
+        parts += [self.seconds, self.ttft, self.first_audio, self.rtf, self.realtime_responses]
+        parts += [self.realtime_ttft, self.realtime_first_audio, *self._gauges]
         return "\n".join(line for part in parts for line in part.lines()) + "\n"
 
 

@@ -13,6 +13,8 @@ from starlette.types import ASGIApp
 from vivavoce.base.errors import ConfigError
 from vivavoce.serving.gate import JsonLines
 
+WS_MAX_BYTES = 16 << 20  # of a message; longer ones close the connection, before the app sees them
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Take an address, before anything slow is done.
@@ -44,7 +46,8 @@ def run(server: ASGIApp, door: socket.socket, drain_s: float) -> None:
         timeout_graceful_shutdown=max(1, round(drain_s)),
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 << 10,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=WS_MAX_BYTES,
         lifespan="on",
     )
     # uvicorn raises the signal again when it is done; a drained server has ended well.
