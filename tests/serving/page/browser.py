@@ -182,6 +182,10 @@ def browser(heard: Path | None = None, once: bool = True) -> Iterator[Callable[[
                 while (message := json.loads(main.recv(timeout=20))).get("id") != 1:
                     pass
                 target = message["result"]["targetId"]
+                while sockets[1:]:  # a tab in the background would be slowed down
+                    old = sockets.pop()
+                    old.send(json.dumps({"id": 0, "method": "Page.close"}))
+                    old.close()
                 socket = connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None)
                 sockets.append(socket)
                 return Page(socket)

@@ -132,6 +132,18 @@ class Caller:
                     await self.send("conversation.item.added", item=event["item"], previous_item_id=None)
                 case "response.create":
                     self.task = asyncio.create_task(self.answer())
+                case "conversation.item.truncate":
+                    kept = {k: event[k] for k in ("item_id", "content_index", "audio_end_ms")}
+                    await self.send("conversation.item.truncated", **kept)
+                case "conversation.item.retrieve":
+                    content = [{"type": "output_audio", "transcript": "this is"}]
+                    item = {
+                        "id": event["item_id"],
+                        "type": "message",
+                        "role": "assistant",
+                        "content": content,
+                    }
+                    await self.send("conversation.item.retrieved", item=item)
                 case "response.cancel":
                     if self.task:
                         self.task.cancel()
@@ -158,6 +170,8 @@ class Caller:
                 await self.send("response.output_audio.done", **place)
         except asyncio.CancelledError:
             status = "cancelled"
+        except (WebSocketDisconnect, RuntimeError):  # the page has gone
+            return
         await self.send("response.done", response={"id": response, "status": status, "output": [message]})
 
 

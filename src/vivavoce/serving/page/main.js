@@ -18,7 +18,7 @@ const canPlay = "AudioWorkletNode" in window; // only on https pages and localho
 const view = new View();
 const wave = new Wave(find("wave"), find("level"));
 const socket = new Socket({ event: (event) => talk.take(event), state: onState });
-const talk = new Talk({ view, wave, socket, settings });
+const talk = new Talk({ view, wave, socket, settings, canPlay });
 
 // connection
 
@@ -53,7 +53,6 @@ async function connect() {
     onState("closed", `${talk.card.id} does not hold conversations; it serves other addresses only.`);
     return;
   }
-  prepare();
   socket.open(talk.card.id, key);
 }
 
@@ -79,30 +78,37 @@ function askForKey(wrong) {
 let context = null;
 let ready = null;
 
-// Browsers start sound only after the user did something; everything is loaded before.
-function prepare() {
-  if (!canPlay || ready || !(talk.card.hears || talk.card.speaks)) return;
+// Browsers let sound begin only after the user pressed something, so this waits for the first question.
+async function wakeSound() {
+  if (!canPlay || !(talk.card.hears || talk.card.speaks)) return;
+  ready ??= prepare();
+  await ready;
+  if (context.state === "running") return;
+  // Dropping a file is no press: the browser goes on refusing, and the answer waits in the player.
+  const refused = new Promise((done) => setTimeout(done, 400, true));
+  if (await Promise.race([context.resume(), refused])) {
+    view.error("Press any key or click to hear the answer.");
+    for (const type of ["pointerdown", "keydown"]) addEventListener(type, allow, { once: true });
+  }
+}
+
+function allow() {
+  context.resume();
+  view.noError();
+}
+
+async function prepare() {
   context = new AudioContext({ latencyHint: "interactive" });
   const modules = ["capture", "playback"].map((name) =>
     context.audioWorklet.addModule(new URL(`page/${name}-worklet.js`, document.baseURI)),
   );
-  ready = Promise.all(modules).then(() => {
-    talk.player = new Player(context, {
-      begun: (id, at) => talk.begun(id, at),
-      progress: (id, state) => talk.progress(id, state),
-      ended: (id, state) => talk.ended(id, state),
-    });
-    talk.microphone = new Microphone(context, (piece) => talk.hear(piece));
+  await Promise.all(modules);
+  talk.player = new Player(context, {
+    begun: (id, at) => talk.begun(id, at),
+    progress: (id, state) => talk.progress(id, state),
+    ended: (id, state) => talk.ended(id, state),
   });
-  ready.then(
-    () => socket.isOpen && talk.configure(),
-    (error) => view.error(`Sound does not start: ${error.message}.`),
-  );
-}
-
-async function wakeSound() {
-  await ready;
-  if (context && context.state !== "running") await context.resume();
+  talk.microphone = new Microphone(context, (piece) => talk.hear(piece));
 }
 
 // talking

@@ -7,9 +7,9 @@ const SILENCE_MS = 500; // this long a pause ends a turn in hands-free mode
 const SHORTEST_MS = 200; // of a press that counts
 
 export class Talk {
-  // parts: { view, wave, socket, settings() -> { mode, voice } }
-  constructor({ view, wave, socket, settings }) {
-    Object.assign(this, { view, wave, socket, settings });
+  // parts: { view, wave, socket, settings() -> { mode, voice }, canPlay }
+  constructor({ view, wave, socket, settings, canPlay }) {
+    Object.assign(this, { view, wave, socket, settings, canPlay });
     this.microphone = null;
     this.player = null;
     this.card = null;
@@ -42,7 +42,7 @@ export class Talk {
         turn_detection: mode === "free" ? free : null,
       };
     }
-    const spoken = speaks && voice && this.player;
+    const spoken = speaks && voice && this.canPlay;
     if (spoken) audio.output = { format: { type: "audio/pcm", rate: RATE }, voice };
     const session = { type: "realtime", output_modalities: [spoken ? "audio" : "text"], audio };
     this.socket.send("session.update", { session });
@@ -247,6 +247,16 @@ const HANDLERS = {
 
   "conversation.item.input_audio_transcription.failed"({ item_id }) {
     this.view.say(item_id, "user", "(a recording)", true);
+  },
+
+  "conversation.item.truncated"({ item_id }) {
+    this.socket.send("conversation.item.retrieve", { item_id });
+  },
+
+  // What the model keeps of an answer that was broken off.
+  "conversation.item.retrieved"({ item }) {
+    if (!this.stopped.has(item.id)) return;
+    this.view.cut(item.id, item.content.map((part) => part.transcript ?? "").join(""));
   },
 
   "conversation.item.deleted"({ item_id }) {

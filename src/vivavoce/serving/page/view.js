@@ -66,6 +66,17 @@ export class View {
     turn.bubble.classList.add("waiting");
   }
 
+  // Dims what was not heard.
+  cut(id, heard) {
+    const { bubble, text } = this.turn(id, "model");
+    const whole = text.trim();
+    if (!whole.startsWith(heard.trim())) return;
+    const rest = document.createElement("span");
+    rest.className = "unheard";
+    rest.textContent = whole.slice(heard.trim().length);
+    bubble.replaceChildren(heard.trim(), rest);
+  }
+
   // parts: [[text, number or ""], ...]
   note(id, role, parts, facts = {}) {
     const { place, note } = this.turn(id, role);
