@@ -17,6 +17,7 @@ import typer
 import vivavoce
 from vivavoce.base.errors import VivavoceError
 from vivavoce.base.registry import Registry
+from vivavoce.cli.groups import RunByDefault
 from vivavoce.cli.recordings import spread_audio
 from vivavoce.cli.screen import one_line, print_error, print_stop
 
@@ -25,13 +26,19 @@ PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say", "serve")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("train", "convert", "export")),
+    ("Measure", ("eval run", "eval compare", "eval tasks", "eval report")),
     (
         "Data",
         ("data build", "data run", "data plan", "data check", "data convert", "data formats", "data info"),
     ),
     ("Look", ("info", "models", "codecs")),
 )
-GROUPS = {"data": "Make, check, convert and plan data."}
+GROUPS = {
+    "data": "Make, check, convert and plan data.",
+    "eval": "Score models beside their baselines: `vivavoce eval MODEL... --out DIR`.",
+}
+RUN_BY_DEFAULT = ("eval",)
+"""Groups whose word `run` may be left out."""
 
 
 def _place(verb: str) -> str:
@@ -65,7 +72,9 @@ def build_app() -> typer.Typer:
                 app.command(verb, rich_help_panel=panel)(VERBS.get(verb))
                 continue
             if group not in groups:
-                groups[group] = typer.Typer(help=GROUPS[group], context_settings=app.info.context_settings)
+                kind = RunByDefault if group in RUN_BY_DEFAULT else None
+                settings = app.info.context_settings
+                groups[group] = typer.Typer(cls=kind, help=GROUPS[group], context_settings=settings)
                 app.add_typer(groups[group], name=group, rich_help_panel=panel)
             groups[group].command(name)(VERBS.get(verb))
     return app

@@ -90,7 +90,12 @@ def make_folder(
     """A run of three tasks: spoken questions with a cascade, a transcription over noise, typed questions."""
     tasks = {
         "questions": TaskRecord("listen", ({"name": "exact_match"}, {"name": "token_f1"}), source="by hand"),
-        "noisy": TaskRecord("transcribe", ({"name": "wer", "spellings": "none"},), "write it down", twin=True),
+        **{
+            name: TaskRecord(
+                "transcribe", ({"name": "wer", "spellings": "none"},), "write it down", twin=True
+            )
+            for name in ("noisy", "noisy_snr10", "noisy_snr0")
+        },
         "typed": TaskRecord("read", ({"name": "exact_match"},), source="by hand"),
     }
     run = RunRecord(
@@ -116,16 +121,16 @@ def make_folder(
         systems["cascade"] = answered(questions, share(count, cascade), ttft_s=0.9)
     systems["typed"] = answered(questions, share(count, count - 1))
     write_task(folder, "questions", questions, systems)
-    noisy, heard = [], []
-    for level in (0.0, 10.0, None):
-        for i in range(6):
-            asked = Question(f"n{i}-{level}", ("one two three four",), "one two three four", language="en", snr_db=level)
-            noisy.append(asked)
-            said = {0.0: "one", 10.0: "one two three", None: "one two three four"}[level]
-            heard.append(Outcome(asked.id, said, said, ttft_s=0.1 * (i + 1)))
-    write_task(folder, "noisy", noisy, {"model": heard})
+    said = {"noisy": "one two three four", "noisy_snr10": "one two three", "noisy_snr0": "one"}
+    for task, words in said.items():
+        level = {"noisy": None, "noisy_snr10": 10.0, "noisy_snr0": 0.0}[task]
+        right = ("one two three four",)
+        asked = [Question(f"n{i}", right, right[0], language="en", snr_db=level) for i in range(6)]
+        heard = [Outcome(q.id, words, words, ttft_s=0.1 * (i + 1)) for i, q in enumerate(asked)]
+        cascade_heard = [Outcome(q.id, "one two") for q in asked]
+        write_task(folder, task, asked, {"model": heard, "cascade": cascade_heard})
     text = [Question(f"t{i}", (f"answer {i}",), f"say {i}", language="en") for i in range(count)]
-    typed = {"model": answered(text, share(count, after))}
+    typed = {"typed": answered(text, share(count, after))}
     if base is not None:
         typed["base"] = answered(text, share(count, base))
     write_task(folder, "typed", text, typed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vivavoce.base.errors import DataError
@@ -13,7 +13,6 @@ from vivavoce.evaluation.slices import UNKNOWN, By, split_score
 SHOWN = ("model", "endpoint", "cascade", "typed", "base")
 """Systems whose parts are shown."""
 NAMES = {"duration_s": "length, s", "snr_db": "SNR, dB", "language": "language", "speaker": "speaker"}
-MOST_LEVELS = 12
 
 
 @dataclass(frozen=True)
@@ -66,26 +65,25 @@ class Sweep:
     """The deciding score by noise.
 
     Attributes:
-        levels: SNR in dB, loudest noise first; None is without noise, last.
-        scores: System -> score per level.
+        levels: SNR in dB, loudest noise first; None is without added noise, last.
+        scores: System -> score per level; None where it has none.
     """
 
     levels: list[float | None]
     scores: Mapping[str, list[Score | None]]
 
 
-def sweep_task(task: TaskScores) -> Sweep | None:
-    """Split a task by its noise levels; None where it has fewer than two, or each item its own."""
-    found = {q.snr_db for q in task.answers.questions}
-    if not 2 <= len(found) <= MOST_LEVELS:
+def sweep_tasks(clean: TaskScores, noisy: Sequence[TaskScores]) -> Sweep | None:
+    """Put a task beside its repetitions with noise; None where there are none.
+
+    Args:
+        clean: The task.
+        noisy: The same questions, each time at one level.
+    """
+    if not noisy:
         return None
-    levels: list[float | None] = [*sorted(level for level in found if level is not None)]
-    levels += [None] if None in found else []
-    scores: dict[str, list[Score | None]] = {}
-    for system, items in task.items.items():
-        score = task.deciding(system)
-        if score is None or system not in SHOWN:
-            continue
-        places = [[i for i, item in enumerate(items) if item.snr_db == level] for level in levels]
-        scores[system] = [score.subset(p) if p and score.statistics[p].any() else None for p in places]
-    return Sweep(levels, scores) if scores else None
+    rows = sorted(((task.answers.questions[0].snr_db or 0.0, task) for task in noisy), key=lambda row: row[0])
+    levels: list[float | None] = [*(level for level, _ in rows), None]
+    tasks = [*(task for _, task in rows), clean]
+    systems = [s for s in clean.scores if s in SHOWN]
+    return Sweep(levels, {s: [task.deciding(s) for task in tasks] for s in systems})

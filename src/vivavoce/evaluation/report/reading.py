@@ -19,8 +19,9 @@ from vivavoce.evaluation.results import (
     read_run,
 )
 
-SYSTEMS = ("model", "endpoint", "cascade", "typed", "base", "silent", "swapped")
+SYSTEMS = ("model", "endpoint", "cascade", "typed", "base", "original", "silent", "swapped")
 """Order in which systems are shown; others follow."""
+TEXT_KIND = "read"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,22 @@ class TaskAnswers:
     outcomes: Mapping[str, Mapping[str, Outcome]] = field(default_factory=dict)
 
     @property
+    def typed(self) -> bool:
+        """Whether it asks in text only."""
+        return self.record.kind == TEXT_KIND
+
+    @property
     def subject(self) -> str | None:
-        """The system that is evaluated: the model, or what answers at an endpoint."""
-        return next((name for name in ("model", "endpoint") if name in self.outcomes), None)
+        """The system that is evaluated: the model (typed to, in typed tasks), or what answers at an endpoint."""
+        names = ("typed", "model", "endpoint") if self.typed else ("model", "endpoint")
+        return next((name for name in names if name in self.outcomes), None)
+
+    @property
+    def noise_of(self) -> str | None:
+        """The task that this one repeats with noise at one level, by its name (``NAME_snr10``)."""
+        name, found, _ = self.name.rpartition("_snr")
+        levels = {q.snr_db for q in self.questions}
+        return name if found and len(levels) == 1 and None not in levels else None
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,8 @@ def read_run_folder(folder: Path) -> RunFolder:
         place = folder / "items" / name
         if not (place / "inputs.jsonl").is_file():
             continue  # the run was stopped before this task
-        found = {path.stem: read_outcomes(path) for path in place.glob("*.jsonl") if path.stem != "inputs"}
+        there = {path.stem: path for path in place.glob("*.jsonl")}
+        found = {s: read_outcomes(path) for s, path in there.items() if s in SYSTEMS or s in run.systems}
         order = [s for s in SYSTEMS if s in found] + sorted(set(found) - set(SYSTEMS))
         tasks.append(
             TaskAnswers(name, record, read_questions(place / "inputs.jsonl"), {s: found[s] for s in order})

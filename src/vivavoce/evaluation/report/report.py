@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vivavoce.evaluation.report.latency import Times, measure_times
-from vivavoce.evaluation.report.parts import Slice, Sweep, slice_task, sweep_task
+from vivavoce.evaluation.report.parts import Slice, Sweep, slice_task, sweep_tasks
 from vivavoce.evaluation.report.reading import read_run_folder, run_folders
 from vivavoce.evaluation.report.scoring import TaskScores, score_task
-from vivavoce.evaluation.report.verdicts import TEXT_KIND, Verdict, retention_verdict, task_verdicts
+from vivavoce.evaluation.report.verdicts import Verdict, retention_verdict, task_verdicts
 from vivavoce.evaluation.report.wording import SMALL_N
 from vivavoce.evaluation.report.worst import Poor, worst_items
 from vivavoce.evaluation.results import Finding, RunRecord
 from vivavoce.evaluation.scores import Score
+
+CONTROLS = ("silent", "swapped", "original")
+"""Systems whose times say nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class TaskReport:
         verdicts: Cascade first; of a typed task retention alone.
         slices: Parts of the deciding scores.
         sweep: Over noise.
+        noisy: The same task at each level of noise, the loudest first.
         worst: Items of the model.
         latency: System -> times.
     """
@@ -37,13 +41,14 @@ class TaskReport:
     verdicts: list[Verdict]
     slices: list[Slice]
     sweep: Sweep | None
+    noisy: list[TaskReport]
     worst: list[Poor]
     latency: dict[str, dict[str, Times]]
 
     @property
     def typed(self) -> bool:
         """Whether it asks in text only."""
-        return self.scores.answers.record.kind == TEXT_KIND
+        return self.scores.answers.typed
 
 
 @dataclass(frozen=True)
@@ -120,30 +125,38 @@ def read_report(folder: Path) -> Report:
 
 def _model_report(folder: Path) -> ModelReport:
     read = read_run_folder(folder)
-    tasks = []
+    scores = {answers.name: score_task(folder, answers) for answers in read.tasks}
+    noisy: dict[str, list[TaskScores]] = {name: [] for name in scores}
     for answers in read.tasks:
-        scores = score_task(folder, answers)
-        if answers.record.kind == TEXT_KIND:
-            kept = retention_verdict(scores, read.run.no_base)
-            verdicts = [kept] if kept else []
-        else:
-            verdicts = task_verdicts(scores, read.run.systems)
-        times = {system: measure_times(outcomes.values()) for system, outcomes in answers.outcomes.items()}
-        latency = {s: t for s, t in times.items() if t and s not in ("silent", "swapped")}
-        tasks.append(
-            TaskReport(
-                answers.name,
-                scores,
-                verdicts,
-                slice_task(scores),
-                sweep_task(scores),
-                worst_items(scores),
-                latency,
-            )
-        )
+        name = answers.noise_of
+        if name is not None and name in noisy:
+            noisy[name].append(scores[answers.name])
+    repeated = {task.answers.name for tasks in noisy.values() for task in tasks}
+    tasks = [_task_report(scores[n], noisy[n], read.run) for n in scores if n not in repeated]
     order = ("broken", "warning", "ok")
     findings = sorted(read.findings, key=lambda f: order.index(f.severity))
     return ModelReport(folder, read.run, findings, tasks)
+
+
+def _task_report(scores: TaskScores, noisy: Sequence[TaskScores], run: RunRecord) -> TaskReport:
+    answers = scores.answers
+    if answers.typed:
+        kept = retention_verdict(scores, run.no_base)
+        verdicts = [kept] if kept else []
+    else:
+        verdicts = task_verdicts(scores, run.systems)
+    times = {system: measure_times(outcomes.values()) for system, outcomes in answers.outcomes.items()}
+    ordered = sorted(noisy, key=lambda task: task.answers.questions[0].snr_db or 0.0)
+    return TaskReport(
+        answers.name,
+        scores,
+        verdicts,
+        slice_task(scores),
+        sweep_tasks(scores, noisy),
+        [_task_report(task, (), run) for task in ordered],
+        worst_items(scores),
+        {s: t for s, t in times.items() if t and s not in CONTROLS},
+    )
 
 
 def _task_record(task: TaskReport, systems: Mapping[str, str]) -> dict[str, Any]:
@@ -169,12 +182,10 @@ def _task_record(task: TaskReport, systems: Mapping[str, str]) -> dict[str, Any]
         for part in task.slices
         for s, score in part.scores.items()
     ]
-    if task.sweep is not None:
+    if task.noisy:
         record["noise"] = [
-            {"snr_db": level, "system": names.get(s, s), **score_record(scores[i], short=True)}  # type: ignore[arg-type]
-            for s, scores in task.sweep.scores.items()
-            for i, level in enumerate(task.sweep.levels)
-            if scores[i] is not None
+            {"snr_db": level.scores.answers.questions[0].snr_db, **_task_record(level, systems)}
+            for level in task.noisy
         ]
     record["worst"] = [
         {

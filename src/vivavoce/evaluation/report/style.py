@@ -40,7 +40,8 @@ a { color: var(--link); } nav a { margin-right: .9rem; white-space: nowrap; }
 .word.better { border-color: var(--good); background: var(--good-back); }
 .word.worse { border-color: var(--bad); background: var(--bad-back); }
 .word.warning { border-color: var(--warn); background: var(--warn-back); } .word b { margin-right: .4rem; }
-.wide { overflow-x: auto; max-width: 100%; } table { border-collapse: collapse; margin: .4rem 0; }
+.wide { overflow-x: auto; max-width: 100%; } .wide td, .wide th { overflow-wrap: normal; }
+.wide td:first-child { min-width: 6.5rem; } table { border-collapse: collapse; margin: .4rem 0; }
 td, th { text-align: left; padding: .25rem 1.1rem .25rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.v { white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; } tr.own td { font-weight: 600; }

@@ -21,6 +21,7 @@ from vivavoce.evaluation.report.wording import (
 from vivavoce.evaluation.report.worst import Poor
 
 MOST_GROUPS = 24
+SHOWN_AT_ONCE = 4
 TAGS = {"same": ("", ""), "missing": ("<del>", "</del>"), "added": ("<ins>", "</ins>")}
 
 
@@ -39,20 +40,28 @@ def task_section(task: TaskReport, model: ModelReport, players: Players, anchor:
     if record.twin:
         yield '<p class="few">A synthetic stand-in: these figures are not those of the published data.</p>'
     for verdict in task.verdicts:
-        kind = verdict.claim if verdict.about in ("cascade", "retention") else ""
+        kind = verdict.claim if verdict.about in ("cascade", "original", "retention") else ""
         yield f'<div class="word {kind}">{escape(verdict.words)}</div>'
     yield from _scores(task, model)
     if task.sweep is not None:
         yield f"<h3>Over noise: {escape(task.scores.metric)}</h3>"
         yield draw_sweep(task.sweep) + _key(list(task.sweep.scores))
+        for level in task.noisy:
+            snr = level.scores.answers.questions[0].snr_db
+            for verdict in level.verdicts[:1]:
+                yield f'<div class="word {verdict.claim}"><b>{snr:g} dB</b>{escape(verdict.words)}</div>'
     yield from _slices(task.slices, task.scores.metric)
     if task.worst:
         yield f"<h3>Worst {len(task.worst)} of {len(task.scores.answers.questions)} items</h3>"
         yield '<p class="soft small"><del>wanted, not given</del> <ins>given, not wanted</ins></p>'
-        yield "<details><summary>show them</summary>" if task.typed else "<div>"
-        for poor in task.worst:
+        shown = 0 if task.typed else SHOWN_AT_ONCE
+        for poor in task.worst[:shown]:
             yield from _poor(poor, task, model, players)
-        yield "</details>" if task.typed else "</div>"
+        if task.worst[shown:]:
+            yield f"<details><summary>{'the other ' * bool(shown)}{len(task.worst) - shown}</summary>"
+            for poor in task.worst[shown:]:
+                yield from _poor(poor, task, model, players)
+            yield "</details>"
 
 
 def _scores(task: TaskReport, model: ModelReport) -> Iterator[str]:

@@ -21,8 +21,12 @@ from vivavoce.evaluation.scores import Score
 FEWEST = 10
 """Items below which no difference is claimed: the bootstrap of so few is too sure of itself."""
 
+COMPARED_WITH = SYSTEM_WORDS | {
+    "cascade": "its cascade",
+    "typed": "its ceiling, its own LLM given the true words",
+    "original": "the original recordings, heard by the same recogniser",
+}
 Claim = Literal["better", "worse", "undecided", "missing"]
-TEXT_KIND = "read"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Verdict:
     """What a comparison says.
 
     Attributes:
-        about: "cascade", "typed", "silent", "swapped" or "retention".
+        about: "cascade" ("original" of tasks of kind "speak"), "typed", "silent", "swapped" or "retention".
         claim: Of the model against the other; "missing" where there is nothing to compare with.
         words: A sentence.
         metric: Compared by.
@@ -110,14 +114,16 @@ def task_verdicts(task: TaskScores, systems: Mapping[str, str]) -> list[Verdict]
     """
     subject = task.answers.subject
     model = task.deciding(subject)
-    if model is None or task.answers.record.kind == TEXT_KIND:
+    if model is None or task.answers.typed:
         return []
     called = SYSTEM_WORDS[subject or "model"]
     verdicts = []
-    for about in ("cascade", "typed", "silent", "swapped"):
+    first = "original" if task.answers.record.kind == "speak" else "cascade"
+    for about in (first, "typed", "silent", "swapped"):
         other = task.deciding(about)
         if other is not None:
-            words = (systems.get(about) if about == "cascade" else None) or SYSTEM_WORDS[about]
+            named = systems.get(about, "").partition(" (")[0] if about == "cascade" else ""
+            words = named or COMPARED_WITH[about]
             verdicts.append(compare_systems(about, other, model, words, called))
         elif about == "cascade":
             said = "no cascade was run, so this score cannot be told from a recogniser in front of a text model's."
