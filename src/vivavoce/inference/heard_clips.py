@@ -43,6 +43,11 @@ class HeardClips:
         """Take the sound tokens of a part that were made while it was spoken."""
         self._known[_key(part)] = HeardClip(_source(part), None, ids, [])
 
+    def keep(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Forget all other clips."""
+        wanted = {_key(part) for part in parts}
+        self._known = {key: clip for key, clip in self._known.items() if key in wanted}
+
     def entries(self, parts: Sequence[Mapping[str, Any]]) -> tuple[list[Entry], list[Chunk]]:
         """What clips become in a prompt (sound tokens, or a number of positions), and their chunks in order.
 

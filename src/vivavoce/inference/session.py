@@ -176,6 +176,10 @@ class Session:
         Raises:
             SessionError: An answer is being given.
         """
+        parts = audio_parts_of(messages)
+        self._clips.keep(parts)
+        known = {id(part.get("audio", part)) for part in parts}
+        self._listened = {key: heard for key, heard in self._listened.items() if key in known}
         self._check_listening("replace_history")
         self._messages, self._answer = [dict(message) for message in messages], None
         self._begin_recording_again()

@@ -96,6 +96,11 @@ class Access:
         """
         self._spend(self._known(name))
 
+    def left(self, name: str) -> tuple[int, float]:
+        """Requests a caller may send at once, and the seconds until all are there again."""
+        most, budget = self._limits.requests_per_minute, self._known(name).budget
+        return int(budget), 60 * (most - budget) / most if most else 0.0
+
     def _known(self, name: str) -> _Caller:
         now, most = self._clock(), float(self._limits.requests_per_minute)
         if len(self._callers) >= MOST_CALLERS:

@@ -52,6 +52,18 @@ class Engine:
     def voices(self) -> tuple[str, ...]:
         """Names for ``voice``; the first is always ``default``, the model's first voice."""
         own = self.assistant.voices
+    @property
+    def transcript_first(self) -> bool:
+        """Whether its answers to recordings bring the transcript."""
+        ears = self.assistant.model.config.audio_in
+        return isinstance(ears, EmbeddingsIn) and ears.transcript_first
+
+    @property
+    def longest(self) -> int | None:
+        """Positions it reads at most, None if it does not say."""
+        found: int | None = getattr(self.assistant.model.config.text_config, "max_position_embeddings", None)
+        return found
+
         return (DEFAULT_VOICE, *(v for v in own if v != DEFAULT_VOICE)) if self.speaks else ()
 
     @property

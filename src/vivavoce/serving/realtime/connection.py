@@ -18,7 +18,7 @@ from vivavoce.serving.realtime.hearing import Hearing, Recording
 from vivavoce.serving.realtime.items import History, Item, Items
 from vivavoce.serving.realtime.outbox import Fault, Outbox, error_of, new_id
 from vivavoce.serving.realtime.response import Plan, Response
-from vivavoce.serving.realtime.talk import Lane, Talk, results
+from vivavoce.serving.realtime.talk import Lane, Talk, done
 from vivavoce.serving.realtime.transcripts import Transcripts
 from vivavoce.serving.refusals import Refusal, as_refusal
 from vivavoce.serving.service import Service
@@ -26,6 +26,7 @@ from vivavoce.serving.service import Service
 log = logging.getLogger("vivavoce.serving")
 
 MOST_DETACHED = 4  # responses beside the conversation at a time
+FULL = 0.8  # part of the model's positions that a conversation may take before the oldest items are left out
 
 
 class Connection:
@@ -35,7 +36,7 @@ class Connection:
         service: The model and what belongs to it.
         outbox: Where events go.
         hearing: Threads for the detectors of speech.
-        spend: Counts a response of the caller; refuses over its rate.
+        spend: Counts a response of the caller and gives what is left; refuses over the rate.
 
     Attributes:
         id: Of the session.
@@ -43,7 +44,7 @@ class Connection:
     """
 
     def __init__(
-        self, service: Service, outbox: Outbox, hearing: Executor, spend: Callable[[], None]
+        self, service: Service, outbox: Outbox, hearing: Executor, spend: Callable[[], list[dict[str, Any]]]
     ) -> None:
         engine, limits = service.engine, service.limits
         self._service, self._engine, self._limits, self._outbox = service, engine, limits, outbox
@@ -160,15 +161,16 @@ class Connection:
             self._start(self._feed())
 
     async def _feed(self) -> None:
+        def listen() -> Callable[[], Iterator[None]] | None:
+            self._feeding = False
+            recording = self._hearing.recording
+            if recording is None:
+                return None
+            pieces, history = tuple(recording.pieces), self._history()
+            return lambda: self._talk.listen(history, recording.item_id, pieces, recording.rate)
+
         try:
-            async with self._lane.turn() as work:
-                recording = self._hearing.recording
-                self._feeding = False
-                if recording is None:
-                    return
-                pieces, rate, history = tuple(recording.pieces), recording.rate, self._history()
-                async for _ in work(lambda: self._talk.listen(history, recording.item_id, pieces, rate)):
-                    pass
+            await self._lane.run(listen, lambda _: None)
         except (Refusal, VivavoceError) as error:
             # The answer hears all of it; what is lost is only the head start.
             log.info("not heard early", extra={"fields": {"session": self.id, "type": type(error).__name__}})
@@ -188,7 +190,7 @@ class Connection:
         if automatic and detection is not None and detection.create_response:
             plan = Plan(self._settings, item)
             if self._active is not None and not self._active.ended:
-                self._again = plan
+                self._again = plan  # interrupt_response is off: the answer to this follows
             else:
                 self._begin(plan)
 
@@ -198,14 +200,16 @@ class Connection:
         self._outbox.send("conversation.item.added", item=item.fields(), previous_item_id=before)
         self._outbox.send("conversation.item.done", item=item.fields(), previous_item_id=before)
 
-    def _create(self, event: ce.ItemCreate) -> None:
-        item = item_of(event.item, self._settings, self._engine, self._limits, "item")
+    async def _create(self, event: ce.ItemCreate) -> None:
+        item = await asyncio.to_thread(
+            item_of, event.item, self._settings, self._engine, self._limits, "item"
+        )
         before = self._items.add(item, event.previous_item_id)
         self._added(item, before)
 
-    def _retrieve(self, event: ce.ItemNamed) -> None:
-        item = self._items.find(event.item_id)
-        self._outbox.send("conversation.item.retrieved", item=item.fields(audio=True))
+    async def _retrieve(self, event: ce.ItemNamed) -> None:
+        fields = await asyncio.to_thread(self._items.find(event.item_id).fields, True)
+        self._outbox.send("conversation.item.retrieved", item=fields)
 
     def _truncate(self, event: ce.Truncate) -> None:
         item = self._items.find(event.item_id)
@@ -226,6 +230,7 @@ class Connection:
                 f"item {item.id} is being made; cancel its response first.", "item_in_progress", "item_id"
             )
         self._items.remove(item.id)
+        self._transcripts.forget(item)
         self._outbox.send("conversation.item.deleted", item_id=item.id)
 
     def _history(self, end: Item | None = None, settings: st.Settings | None = None) -> History:
@@ -269,7 +274,9 @@ class Connection:
         self._begin(plan)
 
     def _begin(self, plan: Plan) -> None:
-        self._spend()
+        if plan.in_conversation:
+            self._items.check_room()
+        limits = self._spend()
         self.num_responses += 1
         hertz = self._engine.speaking_hz if plan.settings.speaks else 0
         response = Response(plan, self._outbox, self._items, self._conversation_id, hertz)
@@ -277,36 +284,53 @@ class Connection:
             self._active = response
         else:
             self._detached[response.id] = response
+        if limits:
+            self._outbox.send("rate_limits.updated", rate_limits=limits)
         self._start(self._run(response))
 
     async def _run(self, response: Response) -> None:
-        plan, metrics = response.plan, self._service.metrics
+        question = response.plan.question
         try:
-            if plan.question is None:
-                job = self._service.worker.submit(lambda: self._apart(response))
-                async for delta in results(job):
-                    response.take(delta)
+            if question is None:
+                await done(self._service.worker, lambda: self._apart(response), response.take)
             else:
-                async with self._lane.turn() as work:
-                    async for delta in work(self._answer(response, plan.question)):
-                        self._transcripts.take(plan.question, delta, asked=not response.ended)
-                        response.take(delta)
+                await self._lane.run(
+                    lambda: self._answer(response, question), lambda delta: self._brought(response, delta)
+                )
             response.complete()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001  (told to the client; what is unexpected is logged)
             response.fail(as_refusal(error, self.id))
         finally:
             self._detached.pop(response.id, None)
             if self._active is response:
                 self._active = None
-        metrics.realtime_done(response.status, response.ttft_s, response.first_audio_s)
-        if plan.question is not None:
-            self._transcripts.settle(plan.question)
+        self._service.metrics.realtime_done(response.status, response.ttft_s, response.first_audio_s)
+        if question is not None:
+            self._transcripts.settle(question)
         self._hearing.quiet_after(response.seconds)
-        if self._active is None and self._again is not None:
-            plan, self._again = self._again, None
+        self._keep_short(response)
+        plan, self._again = self._again, None
+        if plan is not None:
+            self._begin_or_say(plan)
+
+    def _brought(self, response: Response, delta: Delta) -> None:
+        assert response.plan.question is not None
+        self._transcripts.take(response.plan.question, delta)
+        response.take(delta)
+
+    def _begin_or_say(self, plan: Plan) -> None:
+        try:
             self._begin(plan)
+        except (Fault, Refusal) as fault:
+            self._error(fault)
+
+    def _keep_short(self, response: Response) -> None:
+        """Leave the oldest items out of what the model reads before they are too many for it."""
+        longest, kept = self._engine.longest, self._settings.truncation
+        if longest is None or kept == "disabled" or not response.plan.in_conversation:
+            return
+        if response.num_tokens > FULL * longest:
+            self._items.leave_out(0.5 if isinstance(kept, str) else 1 - kept.retention_ratio)
 
     def _answer(self, response: Response, question: Item) -> Callable[[], Iterator[Delta]]:
         """Work that answers an item in the conversation as it is when the work begins."""
@@ -316,6 +340,7 @@ class Connection:
         recording = self._heard
         pieces = recording.pieces if recording is not None and recording.item_id == question.id else ()
         options = self._options(settings)
+        self._transcripts.begin(question)
         return lambda: self._talk.answer(
             history, asked, response.item.id, pieces, settings.speaks, settings.voice, options, response.stop
         )

@@ -60,6 +60,7 @@ class Ears:
         self._held = np.zeros(0, np.float32)
         self._recent: deque[np.ndarray] = deque()
         self._detector: Detector | None = None
+        self._stale = False
         self.speaking = False
         self.silent_from: int | None = None
 
@@ -72,6 +73,10 @@ class Ears:
         for begin in range(0, whole, self._block):
             heard += self._take(joined[begin : begin + self._block])
         return heard
+
+    def change(self, settings: ServerVad) -> None:
+        """Take other settings; threshold and silence hold from the next turn on."""
+        self.settings, self._stale = settings, True
 
     def end_turn(self) -> np.ndarray:
         """End the turn here, on the client's word; returns samples that wait for their block."""
@@ -86,8 +91,9 @@ class Ears:
         self._origin = self._floor = self.position
 
     def _take(self, block: np.ndarray) -> list[Heard]:
-        if self._detector is None:
-            self._detector = detector(self.rate, self.settings)
+        if self._detector is None or (self._stale and not self.speaking):
+            self._detector, self._stale = detector(self.rate, self.settings), False
+            self._origin = self.position
         events = self._detector.push(block)
         self.position += len(block)
         heard: list[Heard] = [block] if self.speaking else []

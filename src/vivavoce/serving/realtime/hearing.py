@@ -94,12 +94,18 @@ class Hearing:
         if settings.format == old.format and settings.turn_detection == old.turn_detection:
             self._settings = settings
             return
-        if settings.format != old.format and self.recording is not None:
+        field = "format" if settings.format != old.format else "turn_detection"
+        to_ears = settings.turn_detection is not None and self._ears is None
+        if self.recording is not None and (field == "format" or to_ears):
             raise Fault(
-                "session.audio.input.format cannot change in a recording; commit or clear the buffer first.",
+                f"session.audio.input.{field} cannot change in a recording; commit or clear the buffer first.",
                 "invalid_value",
-                "session.audio.input.format",
+                f"session.audio.input.{field}",
             )
+        if field == "turn_detection" and self._ears is not None and settings.turn_detection is not None:
+            self._ears.change(settings.turn_detection)
+            self._settings = settings
+            return
         if settings.format != old.format:
             self._num_sent = self._num_sent * RATES[settings.format.type] // RATES[old.format.type]
         if self._ears is not None and self.recording is not None:

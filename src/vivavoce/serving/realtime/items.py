@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,6 +122,7 @@ class Items:
     def __init__(self, most: int, most_s: float) -> None:
         self._most, self._most_s = most, most_s
         self._items: list[Item] = []
+        self._left_out: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -146,10 +148,7 @@ class Items:
         Raises:
             Fault: The conversation is full, the id is taken, or the item before it is not there.
         """
-        if len(self._items) >= self._most:
-            raise Fault(
-                f"the conversation has {self._most} items, the most allowed; delete some.", "too_many_items"
-            )
+        self.check_room()
         seconds = sum(map(_seconds, self._items)) + _seconds(item)
         if seconds > self._most_s:
             raise Fault(
@@ -165,6 +164,25 @@ class Items:
             place = self._items.index(self.find(after, "previous_item_id")) + 1
         self._items.insert(place, item)
         return self._items[place - 1].id if place else None
+
+    def check_room(self) -> None:
+        """Refuse what would be an item too many.
+
+        Raises:
+            Fault: The conversation is full.
+        """
+        if len(self._items) >= self._most:
+            raise Fault(
+                f"the conversation has {self._most} items, the most allowed; delete some.", "too_many_items"
+            )
+
+    def leave_out(self, share: float) -> None:
+        """Leave the oldest items out of the history for good, up to a question; clients still see them."""
+        kept = [item for item in self._items if item.id not in self._left_out]
+        first = math.ceil(len(kept) * share)
+        while first < len(kept) and kept[first].role != "user":
+            first += 1
+        self._left_out |= {item.id for item in kept[:first] if item.role != "system"}
 
     def remove(self, name: str) -> Item:
         """Take an item out.
@@ -195,7 +213,7 @@ class Items:
         for item in self._items:
             if item is end:
                 break
-            if item.status != "in_progress":
+            if item.status != "in_progress" and item.id not in self._left_out:
                 found.append((item.key, item.message()))
         return found
 

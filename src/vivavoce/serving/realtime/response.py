@@ -76,6 +76,14 @@ class Response:
         outbox.send("response.created", response=self._fields())
 
     @property
+    def num_tokens(self) -> int:
+        """Read and written, 0 before the end."""
+        made = self._finish
+        if made is None:
+            return 0
+        return made.prompt_text_tokens + made.prompt_audio_tokens + made.text_tokens + made.audio_tokens
+
+    @property
     def seconds(self) -> float:
         """Of speech that was sent."""
         return self._voice.num_samples / self._voice.rate if self._voice else 0.0

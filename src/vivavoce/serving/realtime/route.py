@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,7 +90,7 @@ class Realtime:
             )
         if self._stopping.is_set():
             raise Refusal(503, "the server is stopping.", "stopping", retry_s=5)
-        if len(self.connections) >= limits.max_realtime:
+        if self._callers.total() >= limits.max_realtime:
             raise Refusal(
                 503, f"{limits.max_realtime} connections are open, the most allowed.", "overloaded", retry_s=5
             )
@@ -102,6 +103,25 @@ class Realtime:
             )
         return caller
 
+    @contextmanager
+    def counted(self, caller: str) -> Iterator[None]:
+        """Count a connection as long as the block."""
+        self._callers[caller] += 1
+        try:
+            yield
+        finally:
+            self._callers[caller] -= 1
+            if not self._callers[caller]:
+                del self._callers[caller]
+
+    def _spend(self, caller: str) -> list[dict[str, Any]]:
+        self._access.spend(caller)
+        most = self.service.limits.requests_per_minute
+        if not most:
+            return []
+        left, seconds = self._access.left(caller)
+        return [{"name": "requests", "limit": most, "remaining": left, "reset_seconds": round(seconds, 3)}]
+
     def _may_call(self, origin: str, host: str) -> bool:
         return "*" in self._origins or origin in self._origins or urlsplit(origin).netloc == host
 
@@ -109,9 +129,8 @@ class Realtime:
         """Talk with one client until either leaves."""
         began, limits = time.monotonic(), self.service.limits
         outbox = Outbox(socket, limits.send_idle_s)
-        connection = Connection(self.service, outbox, self._hearing, lambda: self._access.spend(caller))
+        connection = Connection(self.service, outbox, self._hearing, lambda: self._spend(caller))
         self.connections[connection.id] = connection
-        self._callers[caller] += 1
         sending = asyncio.create_task(outbox.run())
         visit = _Visit(self.service, socket, connection, outbox, self._stopping)
         reading = asyncio.create_task(visit.read(began))
@@ -125,9 +144,6 @@ class Realtime:
             sending.cancel()
             await asyncio.gather(sending, reading, return_exceptions=True)
             del self.connections[connection.id]
-            self._callers[caller] -= 1
-            if not self._callers[caller]:
-                del self._callers[caller]
         if why != "left" and not outbox.broken:
             await _close(socket, CLOSE.get(visit.closing, 1001), why)
         fields = {
@@ -236,8 +252,9 @@ async def realtime(socket: WebSocket) -> None:
         return
     metrics.requests.add("/v1/realtime", "101")
     offered = [name.strip() for name in socket.scope.get("subprotocols", ())]
-    await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    await shared.serve(socket, caller)
+    with shared.counted(caller):
+        await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        await shared.serve(socket, caller)
 
 
 def _authorization(socket: WebSocket) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +13,9 @@ from vivavoce.inference.reply import Delta
 from vivavoce.inference.session import Session
 from vivavoce.serving.engine import Engine
 from vivavoce.serving.realtime.items import History, Key
-from vivavoce.serving.worker import Job, Worker
+from vivavoce.serving.worker import Worker
+
+T = TypeVar("T")
 
 
 class Talk:
@@ -151,23 +152,27 @@ class Lane:
         self._worker = worker
         self._turn = asyncio.Lock()
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Callable[[Callable[[], Iterator[Any]]], AsyncIterator[Any]]]:
-        """Wait for the work before to end; gives a function that does some work and iterates over its results."""
+    async def run(
+        self, plan: Callable[[], Callable[[], Iterator[T]] | None], take: Callable[[T], None]
+    ) -> None:
+        """Do some work after the work before it.
+
+        Args:
+            plan: Called when its turn has come; gives the work, None for nothing to do.
+            take: Takes its results, in the event loop.
+        """
         async with self._turn:
-            yield self._run
-
-    async def _run(self, make: Callable[[], Iterator[Any]]) -> AsyncIterator[Any]:
-        async for result in results(self._worker.submit(make)):
-            yield result
+            make = plan()
+            if make is not None:
+                await done(self._worker, make, take)
 
 
-async def results(job: Job) -> AsyncIterator[Any]:
-    """Results of a job; it is cancelled if they are not taken to the end."""
-    ended = False
+async def done(worker: Worker, make: Callable[[], Iterator[T]], take: Callable[[T], None]) -> None:
+    """Let the worker do something; it is cancelled if nobody waits for it to the end."""
+    job, ended = worker.submit(make), False
     try:
         async for result in job:
-            yield result
+            take(result)
         ended = True
     finally:
         if not ended:

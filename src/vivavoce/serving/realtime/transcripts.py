@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from vivavoce.inference.reply import Delta, Transcript
 from vivavoce.serving.realtime.items import Item
 from vivavoce.serving.realtime.outbox import Outbox
-from vivavoce.serving.realtime.talk import results
+from vivavoce.serving.realtime.talk import done
 from vivavoce.serving.refusals import Refusal, as_refusal
 from vivavoce.serving.service import Service
 
 WAIT_S = 0.3  # for a response that brings the transcript with it
+
+_EVENT = "conversation.item.input_audio_transcription"
+_UNCLEAR = Refusal(400, "what was said was not understood.", "audio_unintelligible")
 
 
 class Transcripts:
@@ -26,101 +29,90 @@ class Transcripts:
     def __init__(self, service: Service, outbox: Outbox) -> None:
         self._service, self._outbox = service, outbox
         self._expected: dict[str, Item] = {}
-        self._begun: set[str] = set()
+        self._answering: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def expect(self, item: Item) -> None:
         """A recording whose transcript is wanted."""
         self._expected[item.id] = item
-        task = asyncio.create_task(self._later(item))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(item, WAIT_S if self._service.engine.transcript_first else 0.0)
 
-    def take(self, item: Item, delta: Delta, asked: bool) -> None:
-        """A delta of the answer to a recording."""
-        if not item.content or item.content[0].part is None or not asked:
-            return
+    def forget(self, item: Item) -> None:
+        """A recording is gone."""
+        self._expected.pop(item.id, None)
+
+    def begin(self, item: Item) -> None:
+        """An item is being answered."""
+        self._answering.add(item.id)
+
+    def take(self, item: Item, delta: Delta) -> None:
+        """A delta of the answer to an item."""
         content = item.content[0]
+        if content.part is None or item.id not in self._answering:
+            return
         if delta.transcript:
             content.text = (content.text or "") + delta.transcript
             if item.id in self._expected:
-                self._begun.add(item.id)
-                self._outbox.send(
-                    "conversation.item.input_audio_transcription.delta",
-                    item_id=item.id, content_index=0, delta=delta.transcript,
-                )  # fmt: skip
+                self._send("delta", item, delta=delta.transcript)
         if not delta.understood:
-            self._failed(item, Refusal(400, "what was said was not understood.", "audio_unintelligible"))
+            self._answering.discard(item.id)
+            self._fail(item, _UNCLEAR)
         elif content.text and (delta.text or delta.audio is not None or delta.finish is not None):
-            assert content.part is not None
-            content.text = content.text.strip()
-            content.part["transcript"] = content.text
-            self._completed(item)
+            self._answering.discard(item.id)
+            self._complete(item, content.text)
 
     def settle(self, item: Item) -> None:
         """The answer has ended; what it did not bring is listened for."""
-
-    async def _later(self, item: Item) -> None:
-        await asyncio.sleep(WAIT_S)
-        if item.id not in self._expected or item.id in self._begun:
-            return
-        try:
-            async for heard in results(self._service.worker.submit(lambda: self._listen(item))):
-                if item.id in self._expected:
-                    self._heard(item, heard)
-        except Exception as error:  # noqa: BLE001  (told to the client; what is unexpected is logged)
-            self._failed(item, as_refusal(error))
-
-    def _listen(self, item: Item) -> Iterator[Transcript]:
-        part = item.content[0].part
-        assert part is not None
-        yield self._service.engine.assistant.transcribe(part)
-
-    def _heard(self, item: Item, heard: Transcript) -> None:
-        if not heard.understood:
-            self._failed(item, Refusal(400, "what was said was not understood.", "audio_unintelligible"))
-            return
-        content = item.content[0]
-        assert content.part is not None
-        content.text = content.part["transcript"] = heard.text
-        self._outbox.send(
-            "conversation.item.input_audio_transcription.delta",
-            item_id=item.id, content_index=0, delta=heard.text,
-        )  # fmt: skip
-        self._completed(item)
-
-    def _completed(self, item: Item) -> None:
-        if self._expected.pop(item.id, None) is None:
-            return
-        self._begun.discard(item.id)
-        part = item.content[0].part
-        assert part is not None
-        self._outbox.send(
-            "conversation.item.input_audio_transcription.completed",
-            item_id=item.id,
-            content_index=0,
-            transcript=item.content[0].text,
-            usage={"type": "duration", "seconds": len(part["audio"]) / part["sampling_rate"]},
-        )
-
-    def _failed(self, item: Item, refusal: Refusal) -> None:
-        if self._expected.pop(item.id, None) is None:
-            return
-        self._begun.discard(item.id)
-        error = {
-            "type": "transcription_error",
-            "code": refusal.code,
-            "message": str(refusal.detail),
-            "param": None,
-        }
-        self._outbox.send(
-            "conversation.item.input_audio_transcription.failed",
-            item_id=item.id,
-            content_index=0,
-            error=error,
-        )
+        if item.id in self._answering:
+            self._answering.discard(item.id)
+            if item.id in self._expected:
+                self._start(item, 0.0)
 
     def close(self) -> None:
         """Nobody wants them any more."""
         for task in self._tasks:
             task.cancel()
+
+    def _start(self, item: Item, wait_s: float) -> None:
+        task = asyncio.create_task(self._listen(item, wait_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self, item: Item, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        brings = self._service.engine.transcript_first and item.id in self._answering
+        if item.id not in self._expected or brings:
+            return
+
+        def heard(found: Transcript) -> None:
+            if not found.understood:
+                self._fail(item, _UNCLEAR)
+            elif item.id in self._expected:
+                self._send("delta", item, delta=found.text)
+                self._complete(item, found.text)
+
+        try:
+            await done(self._service.worker, lambda: self._transcript(item), heard)
+        except Exception as error:  # noqa: BLE001  (told to the client; what is unexpected is logged)
+            self._fail(item, as_refusal(error))
+
+    def _transcript(self, item: Item) -> Iterator[Transcript]:
+        yield self._service.engine.assistant.transcribe(item.content[0].part)
+
+    def _complete(self, item: Item, text: str) -> None:
+        content = item.content[0]
+        assert content.part is not None
+        content.text = content.part["transcript"] = text.strip()
+        if self._expected.pop(item.id, None) is not None:
+            seconds = len(content.part["audio"]) / content.part["sampling_rate"]
+            self._send(
+                "completed", item, transcript=content.text, usage={"type": "duration", "seconds": seconds}
+            )
+
+    def _fail(self, item: Item, refusal: Refusal) -> None:
+        if self._expected.pop(item.id, None) is not None:
+            error = {"type": "transcription_error", "code": refusal.code, "message": str(refusal.detail)}
+            self._send("failed", item, error={**error, "param": None})
+
+    def _send(self, kind: str, item: Item, **fields: object) -> None:
+        self._outbox.send(f"{_EVENT}.{kind}", item_id=item.id, content_index=0, **fields)
