@@ -1,0 +1,1 @@
+"""Scaling laws: what small runs say of large ones, with intervals, and where they say nothing."""
