@@ -96,6 +96,7 @@ class Patient(Engine):
     hears = False
     speaks = True
     chats = True
+    takes_tools = False
     transcribes = False
     voices = ("default",)
     speaking_hz = 24000
@@ -110,7 +111,9 @@ class Patient(Engine):
         for _ in range(words):
             self.permits.release()
 
-    def chat(self, messages: Any, audio: bool, voice: str | None, options: Any) -> Iterator[Delta]:
+    def chat(
+        self, messages: Any, audio: bool, voice: str | None, options: Any, tools: Any = ()
+    ) -> Iterator[Delta]:
         try:
             for _ in range(self.words):
                 self.permits.acquire()

@@ -56,7 +56,7 @@ def refused(live: Live, fields: dict[str, Any], path: str = "/v1/chat/completion
         ({"max_tokens": 100000}, "unsupported_value", "at most 512"),
         ({"n": 100}, "unsupported_value", "at most 8"),
         ({"stop": [""]}, "unsupported_value", "stop"),
-        ({"tools": [{"type": "function"}]}, "unsupported_value", "tools"),
+        ({"tools": [{"type": "function"}]}, "invalid_tools", "tools"),
         ({"frequency_penalty": 1.0}, "unsupported_value", "repetition_penalty"),
         ({"top_logprobs": 2}, "unsupported_value", "logprobs=true"),
         ({"logprobs": True, "top_logprobs": 21}, "invalid_request", "top_logprobs"),

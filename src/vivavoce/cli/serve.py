@@ -63,6 +63,15 @@ def serve(
     ffmpeg: Annotated[
         bool, typer.Option("--ffmpeg", help="Take uploads that only the ffmpeg program reads (m4a, webm).")
     ] = False,
+    allow_url_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-url-host",
+            metavar="HOST",
+            help="A host whose files `audio_url` may name; an address may be of this network, `*` is every public "
+            "host. Default: none.",
+        ),
+    ] = None,
     replicas: Annotated[
         int,
         typer.Option(metavar="N", help="Processes with a model each, one per GPU or share of cores.", min=1),
@@ -106,6 +115,7 @@ def serve(
         limits=limits,
         ffmpeg=ffmpeg,
         origins=tuple(cors_origin or ()),
+        url_hosts=tuple(allow_url_host or ()),
     )
     door = listen(host, port)
     with working(f"loading {model}"):

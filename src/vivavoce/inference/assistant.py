@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class Assistant:
         return not (isinstance(mouth, TokensOut) and mouth.prompt == "orpheus")
 
     @property
+    def takes_tools(self) -> bool:
+        """Whether the model's chat template describes tools to it."""
+        return self.processor.takes_tools
+
+    @property
     def voices(self) -> tuple[str, ...]:
         """Names for ``voice=``; empty if the model has one unnamed voice."""
         mouth = self.model.config.audio_out
@@ -111,7 +117,12 @@ class Assistant:
     # calls
 
     def chat(
-        self, messages: Messages, audio: bool = False, voice: str | None = None, **options: Any
+        self,
+        messages: Messages,
+        audio: bool = False,
+        voice: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **options: Any,
     ) -> Reply:
         """Answer a conversation.
 
@@ -120,6 +131,8 @@ class Assistant:
                 user; or the text of one question.
             audio: Speak the answer too.
             voice: One of ``voices``.
+            tools: Functions the model may call, as OpenAI describes them, where ``takes_tools``; a call is in the text
+                of the answer, as the model writes it.
             options: Sampling.
 
         Raises:
@@ -127,11 +140,16 @@ class Assistant:
             ConfigError: Malformed messages or options.
             AudioError: A recording that cannot be used.
         """
-        deltas = self.stream(messages, audio=audio, voice=voice, **options)
+        deltas = self.stream(messages, audio=audio, voice=voice, tools=tools, **options)
         return collect(deltas, self.sample_rate if audio else None)
 
     def stream(
-        self, messages: Messages, audio: bool = False, voice: str | None = None, **options: Any
+        self,
+        messages: Messages,
+        audio: bool = False,
+        voice: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **options: Any,
     ) -> Iterator[Delta]:
         """Answer a conversation piece by piece; arguments and errors as ``chat``.
 
@@ -140,7 +158,9 @@ class Assistant:
         """
         sampling = self.sampling(options)
         self.check_can_answer(audio, voice)
-        return self.answer(_as_messages(messages), audio, voice, sampling)
+        return self.answer(
+            _as_messages(messages), audio, voice, sampling, make_turn=partial(self._turn, tools=tools)
+        )
 
     def check_can_answer(self, audio: bool = False, voice: str | None = None) -> None:
         """Refuse what no answer can be: chats of a model that only reads aloud, speech of one that only writes.
@@ -341,9 +361,14 @@ class Assistant:
     # parts
 
     def _turn(
-        self, messages: Sequence[Mapping[str, Any]], sampling: SamplingOptions, tally: Tally | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling: SamplingOptions,
+        tally: Tally | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Turn:
-        return Turn(self.model, self.processor, sampling, self.processor.prepare(messages), tally=tally)
+        prompt = self.processor.prepare(messages, tools=tools)
+        return Turn(self.model, self.processor, sampling, prompt, tally=tally)
 
     def _read(self, source: Any) -> np.ndarray:
         part = (

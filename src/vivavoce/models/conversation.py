@@ -111,6 +111,7 @@ def render_with_placeholders(
     audio_token_id: int,
     add_generation_prompt: bool,
     template: str | None = None,
+    tools: Sequence[Any] = (),
 ) -> list[int]:
     """Render messages and repeat each placeholder for its clip.
 
@@ -121,6 +122,7 @@ def render_with_placeholders(
         audio_token_id: The placeholder.
         add_generation_prompt: End where the model is to go on.
         template: Instead of the tokenizer's own.
+        tools: For templates that describe them.
 
     Raises:
         ModelError: The template drops a message or an audio part.
@@ -134,6 +136,7 @@ def render_with_placeholders(
         [dict(m) for m in messages],
         chat_template=template,
         add_generation_prompt=add_generation_prompt,
+        tools=list(tools) or None,
         tokenize=False,
     )
     at = 0

@@ -5,6 +5,7 @@ Letters: B conversations, L positions, N clips, M mel bins, T mel frames, S samp
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,6 +174,12 @@ class SpeechProcessor(ProcessorMixin):
         """The chat template that replaces the tokenizer's own, if any."""
         return self.chat_template if isinstance(self.chat_template, str) else None
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template describes tools to the model."""
+        template = self.template or getattr(self.tokenizer, "chat_template", None)
+        return isinstance(template, str) and re.search(r"\btools\b", template) is not None
+
     @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Ids that end an answer by the tokenizer and its template."""
@@ -218,6 +225,7 @@ class SpeechProcessor(ProcessorMixin):
         continue_last: bool = False,
         sampling_rate: int | None = None,
         entries: Sequence[Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         """One conversation as ``input_ids`` (list of ints) and, for embeddings, the features of its clips.
 
@@ -228,6 +236,7 @@ class SpeechProcessor(ProcessorMixin):
             sampling_rate: Of clips that are arrays and do not say theirs, Hz.
             entries: What each clip becomes, where that is known: sound tokens, or a number of positions. No clip is
                 read then, and there are no features.
+            tools: Functions the model may call, as OpenAI describes them; see ``takes_tools``.
 
         Raises:
             ConfigError, AudioError, ModelError, VocabularyError: What is wrong with messages, audio or
@@ -244,6 +253,8 @@ class SpeechProcessor(ProcessorMixin):
         clips = audio_parts(plain)
         if clips and not isinstance(self.ears, TokensIn | EmbeddingsIn):
             raise ModelError("this model does not hear; give it text instead of audio.")
+        if tools and not self.takes_tools:
+            raise ModelError("this model's chat template has no place for tools; leave them out.")
         made: dict[str, Any] = {}
         if entries is None:
             waves = [self.read_clip(part, sampling_rate) for part in clips]
@@ -260,7 +271,13 @@ class SpeechProcessor(ProcessorMixin):
             if continue_last:
                 raise ModelError("this model's chat template cannot continue an answer that has begun.")
             made["input_ids"] = render_with_placeholders(
-                self.tokenizer, plain, entries, self.audio_token_id, add_generation_prompt, self.template
+                self.tokenizer,
+                plain,
+                entries,
+                self.audio_token_id,
+                add_generation_prompt,
+                self.template,
+                tools,
             )
             return made
         rendered = render_chat(
@@ -273,6 +290,7 @@ class SpeechProcessor(ProcessorMixin):
             add_generation_prompt=add_generation_prompt and not continue_last,
             continue_last=continue_last,
             template=self.template,
+            tools=tools,
             apart=isinstance(self.ears, EmbeddingsIn) and self.ears.text_apart,
         )
         made["input_ids"] = rendered.input_ids

@@ -35,6 +35,7 @@ class Server:
         ffmpeg: Let uploads in other containers go through the ffmpeg program.
         page: Serve the web page at ``/``.
         access: Instead of ``keys``.
+        url_hosts: Hosts whose files may be named in ``audio_url``; none by default.
 
     Attributes:
         service: What the routes share.
@@ -51,10 +52,11 @@ class Server:
         ffmpeg: bool = False,
         page: bool = True,
         access: Access | None = None,
+        url_hosts: Sequence[str] = (),
     ) -> None:
         limits = limits or Limits()
         self.access = access or Access(keys, limits)
-        self.service = Service(engine, limits, ffmpeg)
+        self.service = Service(engine, limits, ffmpeg, url_hosts)
         app = FastAPI(
             title="Viva Voce", version=vivavoce.__version__, lifespan=_life, docs_url=None, redoc_url=None
         )

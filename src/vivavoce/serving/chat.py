@@ -16,10 +16,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from vivavoce.inference.finish import Finish, TokenLogprob
 from vivavoce.serving.encoding import StreamEncoder, check_format, whole
 from vivavoce.serving.logprobs import content
-from vivavoce.serving.messages import read_messages
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.requests import ChatRequest, check_voice
 from vivavoce.serving.service import Results, Service, collected, service_of
+from vivavoce.serving.tool_calls import ToolCalls
 
 FORMATS = ("wav", "mp3", "flac", "opus", "pcm16")
 REASONS = {"stop": "stop", "length": "length", "refusal": "stop", "interrupted": "stop"}
@@ -39,6 +39,7 @@ class Answer:
         expires_at: When the name is forgotten, seconds since 1970.
         data: base64 of the encoded audio, at the end.
         finish: How it ended, at the end.
+        calls: Calls of tools in it, at the end.
         rest: Log probabilities of tokens whose text was not given out.
     """
 
@@ -51,7 +52,12 @@ class Answer:
     data: str = ""
     finish: Finish = field(default_factory=lambda: Finish("stop"))
     rest: tuple[TokenLogprob, ...] = ()
+    calls: list[dict[str, Any]] = field(default_factory=list)
     _space: str = ""
+
+    @property
+    def finish_reason(self) -> str:
+        return "tool_calls" if self.calls else REASONS[self.finish.reason]
 
     def grow(self, piece: str) -> str:
         """Take a piece of text; returns what may be sent now: space at the end waits for what follows."""
@@ -88,9 +94,9 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
                 "audio.format",
             )
     caller = request.scope["caller"]
-    messages, _ = await read_messages(
-        body.messages, caller, engine.hears, service.decoder, service.spoken, limits
-    )
+    if body.tools and not engine.takes_tools:
+        raise Refusal(400, f"{engine.name} takes no tools; leave them out.", "no_tools", "tools")
+    messages = await service.messages.read(body.messages, caller)
     work = _Work(service, body, messages, form, request.scope["began"])
     if body.stream:
         results = await Results.of(request, work.run)
@@ -143,16 +149,19 @@ class _Work:
     def _answer(self, answer: Answer) -> Iterator[tuple[str, Any, Answer]]:
         engine, metrics, body = self.service.engine, self.service.metrics, self.body
         options = body.sampling(self.service.limits, answer.index)
+        tools = body.offered_tools()
+        names = [tool["function"]["name"] for tool in tools]
+        called = ToolCalls(names, 1 if body.parallel_tool_calls is False else None)
         started, spoke, wrote = time.monotonic(), False, False
         encoder = StreamEncoder(self.form, engine.speaking_hz) if body.speaks and body.stream else None
         voice = body.voice if body.speaks else None
         if body.speaks:
             answer.audio_id, answer.expires_at = self.service.spoken.reserve()
         yield "begin", None, answer
-        for delta in engine.chat(self.messages, body.speaks, voice, options):
+        for delta in engine.chat(self.messages, body.speaks, voice, options, tools):
             answer.finish = delta.finish or answer.finish
             answer.rest += delta.logprobs
-            text = answer.grow(delta.text)
+            text = answer.grow(called.push(delta.text) + (called.close() if delta.finish else ""))
             if text and not wrote:
                 wrote = True
                 metrics.ttft.add(time.monotonic() - self.began)
@@ -168,6 +177,7 @@ class _Work:
                     answer.samples.append(delta.audio)
                 elif data := encoder.push(delta.audio):
                     yield "audio", base64.b64encode(data).decode(), answer
+        answer.calls = called.calls
         if encoder is not None and (data := encoder.close()):
             yield "audio", base64.b64encode(data).decode(), answer
         if answer.num_samples:
@@ -221,7 +231,10 @@ class _Chunks:
             if speaks:
                 _keep(self._service, answer, self._caller)
                 yield self._chunk(answer, {"audio": {"expires_at": answer.expires_at}})
-            yield self._chunk(answer, {}, REASONS[answer.finish.reason], answer.rest)
+            if answer.calls:
+                calls = [{"index": i, **call} for i, call in enumerate(answer.calls)]
+                yield self._chunk(answer, {"tool_calls": calls})
+            yield self._chunk(answer, {}, answer.finish_reason, answer.rest)
 
     def _chunk(
         self,
@@ -242,6 +255,9 @@ def _choice(service: Service, answer: Answer, body: ChatRequest) -> dict[str, An
         "content": None if body.speaks else answer.text,
         "refusal": None,
     }
+    if answer.calls:
+        message["tool_calls"] = answer.calls
+        message["content"] = answer.text or None
     if body.speaks:
         message["audio"] = {
             "id": answer.audio_id,
@@ -253,7 +269,7 @@ def _choice(service: Service, answer: Answer, body: ChatRequest) -> dict[str, An
         "index": answer.index,
         "message": message,
         "logprobs": content(service.engine.tokenizer, answer.finish.logprobs) if body.logprobs else None,
-        "finish_reason": REASONS[answer.finish.reason],
+        "finish_reason": answer.finish_reason,
     }
 
 

@@ -42,16 +42,16 @@ class Engine:
         return self.assistant.chats
 
     @property
+    def takes_tools(self) -> bool:
+        return self.assistant.takes_tools
+
+    @property
     def transcribes(self) -> bool:
         ears = self.assistant.model.config.audio_in
         if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
             return True
         return isinstance(ears, TokensIn | EmbeddingsIn) and bool(ears.transcribe_prompt)
 
-    @property
-    def voices(self) -> tuple[str, ...]:
-        """Names for ``voice``; the first is always ``default``, the model's first voice."""
-        own = self.assistant.voices
     @property
     def transcript_first(self) -> bool:
         """Whether its answers to recordings bring the transcript."""
@@ -64,6 +64,10 @@ class Engine:
         found: int | None = getattr(self.assistant.model.config.text_config, "max_position_embeddings", None)
         return found
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names for ``voice``; the first is always ``default``, the model's first voice."""
+        own = self.assistant.voices
         return (DEFAULT_VOICE, *(v for v in own if v != DEFAULT_VOICE)) if self.speaks else ()
 
     @property
@@ -97,9 +101,10 @@ class Engine:
         audio: bool,
         voice: str | None,
         options: Mapping[str, Any],
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Iterator[Delta]:
         """Answer a conversation whose audio parts are arrays."""
-        return self.assistant.stream(messages, audio=audio, voice=self.own_voice(voice), **options)
+        return self.assistant.stream(messages, audio, self.own_voice(voice), tools, **options)
 
     def say(self, text: str, voice: str | None) -> Iterator[Delta]:
         """Read a text aloud."""

@@ -28,6 +28,7 @@ class Limits:
         upload_idle_s: Longest silence while a body is sent, seconds; then status 408.
         send_idle_s: Longest time a caller may take to read a piece of an answer, seconds; then it is cut.
         decode_s: Longest time to decode one upload, seconds.
+        fetch_s: Longest time to fetch one ``audio_url``, seconds.
         drain_s: How long running requests may go on after SIGTERM, seconds.
         max_realtime: Realtime connections at a time; more get status 503.
         max_realtime_per_caller: Of one caller; more get status 429.
@@ -58,6 +59,7 @@ class Limits:
     upload_idle_s: float = 30.0
     send_idle_s: float = 60.0
     decode_s: float = 10.0
+    fetch_s: float = 15.0
     drain_s: float = 30.0
     max_realtime: int = 64
     max_realtime_per_caller: int = 32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections import OrderedDict
@@ -10,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vivavoce.serving.decoding import Decoder, from_base64
+from vivavoce.serving.fetching import Fetcher
 from vivavoce.serving.limits import Limits
 from vivavoce.serving.refusals import Refusal
+from vivavoce.serving.tool_calls import check_calls
 
-ROLES = ("system", "developer", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool")
 FORMATS = ("wav", "mp3", "flac", "ogg", "opus")
 KEPT_S = 3600
 MOST_KEPT = 4096
@@ -47,56 +50,120 @@ class SpokenAnswers:
         return text if owner == caller and time.time() < expires_at else None
 
 
-async def read_messages(
-    messages: Sequence[Mapping[str, Any]],
-    caller: str,
-    hears: bool,
-    decoder: Decoder | None,
-    spoken: SpokenAnswers,
-    limits: Limits,
-) -> tuple[list[dict[str, Any]], float]:
-    """Check messages and decode their audio.
+class MessageReader:
+    """Checks messages and decodes their audio.
 
-    Content parts may be ``text`` and ``input_audio``; nothing in a message is ever taken as a path or address.
+    Content parts may be ``text``, ``input_audio`` and ``audio_url``; nothing in a message is ever taken as a path, and
+    only the fetcher opens addresses.
 
     Args:
-        messages: From the request.
-        caller: Whose spoken answers may be named.
-        hears: Whether the model takes audio.
-        decoder: For the audio; None if it does not hear.
+        decoder: For audio; None if the model does not hear.
+        takes_tools: Whether the model's template knows tools.
         spoken: Earlier spoken answers.
+        fetcher: For ``audio_url``.
         limits: Of text, clips and seconds.
-
-    Returns:
-        Messages with ``{"type": "audio", "audio": float32 [S], "sampling_rate"}`` parts, and the seconds of
-        audio in them.
-
-    Raises:
-        Refusal: 400 with the place of the fault; 413 for too much.
     """
-    read: list[dict[str, Any]] = []
-    budget = _Budget(limits)
-    for i, message in enumerate(messages):
-        at = f"messages.{i}"
-        role = message.get("role")
+
+    def __init__(
+        self,
+        decoder: Decoder | None,
+        takes_tools: bool,
+        spoken: SpokenAnswers,
+        fetcher: Fetcher,
+        limits: Limits,
+    ) -> None:
+        self._decoder, self._takes_tools, self._limits = decoder, takes_tools, limits
+        self._spoken, self._fetcher = spoken, fetcher
+
+    async def read(self, messages: Sequence[Mapping[str, Any]], caller: str) -> list[dict[str, Any]]:
+        """Messages as the model reads them, audio as ``{"type": "audio", "audio": float32 [S], "sampling_rate"}``.
+
+        Args:
+            messages: From the request.
+            caller: Whose spoken answers may be named.
+
+        Raises:
+            Refusal: 400 with the place of the fault; 413 for too much.
+        """
+        budget = _Budget(self._limits)
+        return [
+            await self._message(message, f"messages.{i}", caller, budget)
+            for i, message in enumerate(messages)
+        ]
+
+    async def _message(
+        self, message: Mapping[str, Any], at: str, caller: str, budget: _Budget
+    ) -> dict[str, Any]:
+        role, calls = message.get("role"), message.get("tool_calls")
         if role not in ROLES:
             raise Refusal(400, f"{at}: role {role!r}; wanted one of {', '.join(ROLES)}.", "invalid_role", at)
-        if message.get("tool_calls") or message.get("function_call"):
-            raise Refusal(400, f"{at}: tools are not supported here.", "unsupported_value", at)
+        if role == "tool" or calls or message.get("function_call"):
+            if not self._takes_tools:
+                raise Refusal(400, f"{at}: this model takes no tools; leave them out.", "no_tools", at)
+            if message.get("function_call"):
+                raise Refusal(
+                    400, f"{at}: function_call has given way to tool_calls.", "unsupported_value", at
+                )
+        made: dict[str, Any] = {"role": "system" if role == "developer" else role}
+        if calls:
+            if role != "assistant":
+                raise Refusal(400, f"{at}: tool_calls belong to the assistant.", "invalid_tools", at)
+            made["tool_calls"] = check_calls(calls, at)
+            budget.text(json.dumps(made["tool_calls"]), at)
+        if role == "tool":
+            if not isinstance(message.get("tool_call_id"), str):
+                raise Refusal(400, f"{at}: tool_call_id is missing.", "invalid_tools", at)
+            made["tool_call_id"] = message["tool_call_id"]
         content = message.get("content")
         if role == "assistant" and message.get("audio"):
-            content = _said(message["audio"], caller, spoken, at)
+            content = _said(message["audio"], caller, self._spoken, at)
+        if content is None and calls:
+            content = ""
         if isinstance(content, str):
             budget.text(content, at)
-            read.append({"role": "system" if role == "developer" else role, "content": content})
-            continue
+            return {**made, "content": content}
         if not isinstance(content, list) or not content:
             raise Refusal(400, f"{at}.content: wanted a text or a list of parts.", "invalid_content", at)
-        parts = []
-        for j, part in enumerate(content):
-            parts.append(await _part(part, f"{at}.content.{j}", role, hears, decoder, budget))
-        read.append({"role": "system" if role == "developer" else role, "content": _joined(parts)})
-    return read, budget.seconds
+        parts = [await self._part(part, f"{at}.content.{j}", role, budget) for j, part in enumerate(content)]
+        return {**made, "content": _joined(parts)}
+
+    async def _part(self, part: Any, at: str, role: Any, budget: _Budget) -> dict[str, Any]:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            budget.text(part["text"], at)
+            return {"type": "text", "text": part["text"]}
+        if kind in ("image_url", "file"):
+            raise Refusal(
+                400, f"{at}: {kind} is not accepted, it is not audio or text; leave it out.",
+                "unsupported_content", at,
+            )  # fmt: skip
+        if kind not in ("input_audio", "audio_url") or not isinstance(part.get(kind), Mapping):
+            wanted = "{'type': 'text', 'text'} or {'type': 'input_audio', 'input_audio': {'data', 'format'}}"
+            raise Refusal(400, f"{at}: wanted {wanted}.", "invalid_content", at)
+        if self._decoder is None:
+            raise Refusal(400, f"{at}: this model does not hear; send text.", "unsupported_content", at)
+        if role != "user":
+            raise Refusal(400, f"{at}: audio belongs to messages of the user.", "invalid_content", at)
+        left = budget.clip(at)
+        waveform = await self._decoder.read(await self._data(part[kind], kind, at), left, at)
+        budget.seconds += len(waveform) / self._decoder.sample_rate
+        return {"type": "audio", "audio": waveform, "sampling_rate": self._decoder.sample_rate}
+
+    async def _data(self, given: Mapping[str, Any], kind: str, at: str) -> bytes:
+        """The file of an audio part."""
+        if kind == "audio_url":
+            if not isinstance(given.get("url"), str):
+                raise Refusal(400, f"{at}: url is missing; wanted an address.", "invalid_url", at)
+            return await self._fetcher.get(given["url"], at)
+        data, form = given.get("data"), given.get("format")
+        if form is not None and form not in FORMATS:
+            wanted = ", ".join(FORMATS)
+            raise Refusal(
+                400, f"{at}: unknown format {form!r}; wanted one of {wanted}.", "unsupported_format", at
+            )
+        if not isinstance(data, str):
+            raise Refusal(400, f"{at}: data is missing; wanted base64.", "invalid_base64", at)
+        return await asyncio.to_thread(from_base64, data, at)
 
 
 class _Budget:
@@ -117,38 +184,6 @@ class _Budget:
             limit = self.limits.max_audio_s
             raise Refusal(413, f"{at} is too much audio: at most {limit:g} s.", "audio_too_long", at)
         return left
-
-
-async def _part(
-    part: Any, at: str, role: str, hears: bool, decoder: Decoder | None, budget: _Budget
-) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        budget.text(part["text"], at)
-        return {"type": "text", "text": part["text"]}
-    if kind in ("audio_url", "image_url", "file"):
-        what = "this server fetches nothing" if kind == "audio_url" else "it is not audio or text"
-        hint = "send the audio itself as input_audio (base64)" if kind == "audio_url" else "leave it out"
-        raise Refusal(400, f"{at}: {kind} is not accepted, {what}; {hint}.", "unsupported_content", at)
-    if kind != "input_audio" or not isinstance(part.get("input_audio"), Mapping):
-        wanted = "{'type': 'text', 'text'} or {'type': 'input_audio', 'input_audio': {'data', 'format'}}"
-        raise Refusal(400, f"{at}: wanted {wanted}.", "invalid_content", at)
-    if not hears or decoder is None:
-        raise Refusal(400, f"{at}: this model does not hear; send text.", "unsupported_content", at)
-    if role != "user":
-        raise Refusal(400, f"{at}: audio belongs to messages of the user.", "invalid_content", at)
-    data, form = part["input_audio"].get("data"), part["input_audio"].get("format")
-    if form is not None and form not in FORMATS:
-        wanted = ", ".join(FORMATS)
-        raise Refusal(
-            400, f"{at}: unknown format {form!r}; wanted one of {wanted}.", "unsupported_format", at
-        )
-    if not isinstance(data, str):
-        raise Refusal(400, f"{at}: data is missing; wanted base64.", "invalid_base64", at)
-    left = budget.clip(at)
-    waveform = await decoder.read(await asyncio.to_thread(from_base64, data, at), left, at)
-    budget.seconds += len(waveform) / decoder.sample_rate
-    return {"type": "audio", "audio": waveform, "sampling_rate": decoder.sample_rate}
 
 
 def _said(audio: Any, caller: str, spoken: SpokenAnswers, at: str) -> str:

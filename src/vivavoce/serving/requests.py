@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vivavoce.serving.limits import Limits
 from vivavoce.serving.refusals import Refusal
+from vivavoce.serving.tool_calls import check_tools
 
 # Fields of OpenAI's API that do not change an answer here; anything else that we do not know is refused.
 _WITHOUT_EFFECT = (
-    "metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+    "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
     "service_tier", "store", "user", "verbosity", "reasoning_effort",
 )  # fmt: skip
 
@@ -63,6 +64,7 @@ class ChatRequest(BaseModel):
     response_format: dict[str, Any] | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
     @property
     def speaks(self) -> bool:
@@ -85,13 +87,13 @@ class ChatRequest(BaseModel):
             "frequency_penalty",
             "presence_penalty",
             "logit_bias",
-            "tools",
         ):
             if getattr(self, name):
                 hint = "; use repetition_penalty" if name.endswith("ty") else ""
                 raise _unsupported(name, f"{name} is not supported here{hint or '; leave it out'}.")
-        if self.tool_choice not in (None, "none", "auto"):
-            raise _unsupported("tool_choice", "tools are not supported here; leave tool_choice out.")
+        if self.tools and self.speaks:
+            raise _unsupported("tools", "tools belong to answers in text; leave out the modality 'audio'.")
+        self.offered_tools()
         if self.response_format is not None and self.response_format.get("type") != "text":
             raise _unsupported("response_format", "only response_format {'type': 'text'} is supported.")
         if self.modalities is not None and "text" not in self.modalities:
@@ -108,6 +110,10 @@ class ChatRequest(BaseModel):
         if self.stream_options is not None and not self.stream:
             raise _unsupported("stream_options", "stream_options belongs to stream=true.")
         self.sampling(limits)
+
+    def offered_tools(self) -> list[dict[str, Any]]:
+        """The tools the model is to be told of."""
+        return check_tools(self.tools, self.tool_choice)
 
     def sampling(self, limits: Limits, answer: int = 0) -> dict[str, Any]:
         """Options of the model's calls for one of the answers.

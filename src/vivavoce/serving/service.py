@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 
 from vivavoce.serving.decoding import Decoder
 from vivavoce.serving.engine import Engine
+from vivavoce.serving.fetching import Fetcher
 from vivavoce.serving.limits import Limits
-from vivavoce.serving.messages import SpokenAnswers
+from vivavoce.serving.messages import MessageReader, SpokenAnswers
 from vivavoce.serving.metrics import Metrics
 from vivavoce.serving.refusals import Refusal, as_refusal, error_body
 from vivavoce.serving.worker import Job, Worker
@@ -28,9 +29,12 @@ class Service:
         engine: The model.
         limits: What is refused.
         ffmpeg: See ``Decoder``.
+        url_hosts: See ``Fetcher``.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, ffmpeg: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, limits: Limits, ffmpeg: bool = False, url_hosts: Sequence[str] = ()
+    ) -> None:
         self.engine, self.limits = engine, limits
         self.worker = Worker(limits)
         self.metrics = Metrics(lambda: self.worker.queued, lambda: self.worker.working)
@@ -39,6 +43,8 @@ class Service:
         self.decoder: Decoder | None = None
         if engine.hears:
             self.decoder = Decoder(engine.hearing_hz, engine.resampler, limits, ffmpeg)
+        fetcher = Fetcher(url_hosts, limits)
+        self.messages = MessageReader(self.decoder, engine.takes_tools, self.spoken, fetcher, limits)
 
     async def start(self) -> None:
         self.worker.start()

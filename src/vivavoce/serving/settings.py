@@ -24,6 +24,7 @@ class ServerSettings:
         ffmpeg: Let uploads in other containers go through the ffmpeg program.
         origins: Web pages of other addresses that may call.
         page: Serve the web page at ``/``.
+        url_hosts: Hosts whose files may be named in ``audio_url``.
     """
 
     model: str
@@ -34,6 +35,7 @@ class ServerSettings:
     ffmpeg: bool = False
     origins: tuple[str, ...] = ()
     page: bool = True
+    url_hosts: tuple[str, ...] = ()
 
 
 def make_server(settings: ServerSettings, access: Access) -> Server:
@@ -55,4 +57,5 @@ def make_server(settings: ServerSettings, access: Access) -> Server:
         origins=settings.origins,
         ffmpeg=settings.ffmpeg,
         page=settings.page,
+        url_hosts=settings.url_hosts,
     )

@@ -8,6 +8,7 @@ place.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,9 @@ def render_aligned(
         ModelError: the template fails, drops or repeats a content, or changes with what a content says.
     """
     salt = marker_salt("".join(str(m["content"]) for m in messages))
-    marks = [f"vvMessage{salt}n{i}x" for i in range(len(messages))]
+    # what only calls tools says nothing, and templates that write calls leave its content out
+    silent = [bool(m.get("tool_calls")) and not m["content"] for m in messages]
+    marks = ["" if quiet else f"vvMessage{salt}n{i}x" for i, quiet in enumerate(silent)]
     marked = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
 
     def render(conversation: Sequence[Mapping[str, Any]]) -> str:
@@ -108,7 +111,19 @@ def render_aligned(
             raise ModelError(f"the chat template refuses these messages: {error}") from error
         return str(text)
 
-    return _align(render(messages), render(marked), marks, [str(m["content"]) for m in messages])
+    shown = [i for i, quiet in enumerate(silent) if not quiet]
+    found = _align(
+        render(messages),
+        render(marked),
+        [marks[i] for i in shown],
+        [str(messages[i]["content"]) for i in shown],
+    )
+    spans, at = iter(found.contents), 0
+    contents = []
+    for quiet in silent:
+        contents.append((at, at) if quiet else next(spans))
+        at = contents[-1][1]
+    return Aligned(found.text, tuple(contents))
 
 
 def marker_salt(text: str) -> str:
@@ -136,7 +151,10 @@ def _align(text: str, skeleton: str, marks: list[str], contents: list[str]) -> A
     spans, at, seen = [], 0, 0
     for i, (mark, content, place) in enumerate(zip(marks, contents, places, strict=True)):
         between = skeleton[seen:place]
-        variants = (content, content.strip(), content.lstrip(), content.rstrip())
+        quoted = json.dumps(content, ensure_ascii=False)[
+            1:-1
+        ]  # Llama's template writes what tools say as JSON
+        variants = (content, content.strip(), content.lstrip(), content.rstrip(), quoted)
         shown = None
         if text.startswith(between, at):
             begin = at + len(between)
