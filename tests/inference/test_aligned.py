@@ -35,10 +35,7 @@ def _speaker(alignment: str = "phone") -> AlignedSpeaker:
         AlignedVoiceConfig(text_size=16, alignment=alignment, codebook_size=16, depth_size=8,
                            depth_intermediate_size=12, depth_heads=2, voices=("default", "other"))  # type: ignore[arg-type]
     ).eval()  # fmt: skip
-    model = SimpleNamespace(
-        voice=voice, config=SimpleNamespace(text_config=config), get_input_embeddings=text.get_input_embeddings,
-        get_decoder=lambda: text.model,
-    )  # fmt: skip
+    model = SimpleNamespace(voice=voice, language_model=text, get_input_embeddings=text.get_input_embeddings)
     return AlignedSpeaker(model, tokenizer, codec)
 
 

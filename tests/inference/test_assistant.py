@@ -111,7 +111,7 @@ def test_orpheus_prompt_voice_and_defaults(monkeypatch):
     monkeypatch.setattr(
         module,
         "Turn",
-        lambda m, p, o, prompt, tally: prompts.append((o, prompt)) or turn(m, p, o, prompt, tally=tally),
+        lambda m, p, o, prompt, **more: prompts.append((o, prompt)) or turn(m, p, o, prompt, **more),
     )
     assistant.say("hi", voice="leo", max_new_tokens=30)
     options, prompt = prompts[0]

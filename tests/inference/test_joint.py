@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from typing import Any
 
@@ -30,8 +29,7 @@ def prompt() -> tuple[Any, Decoding, torch.Tensor, Any]:
 
 def _likelihood(decoding: Decoding, logits: torch.Tensor, ids: tuple[int, ...]) -> float:
     """Log probability of ``ids`` one token at a time."""
-    total, other = 0.0, Decoding(decoding.model)
-    other._cache = copy.deepcopy(decoding.cache)
+    total, other = 0.0, decoding.fork()
     for token in ids:
         total += float(F.log_softmax(logits.float(), -1)[token])
         logits = other.feed([token])
@@ -39,10 +37,10 @@ def _likelihood(decoding: Decoding, logits: torch.Tensor, ids: tuple[int, ...]) 
 
 
 def test_a_wide_beam_finds_the_likeliest_sequence(prompt: Any) -> None:
-    model, decoding, logits, _ = prompt
+    _, decoding, logits, _ = prompt
     words = [ONE, TWO, THREE, PLUS]
     forbidden = set(range(len(logits))) - {*words, END}
-    found = beam_search(model, decoding.cache, logits, END, forbidden, beams=40, longest=2)
+    found = beam_search(decoding, logits, END, forbidden, beams=40, longest=2)
     every = [(*p, END) for n in (1, 2) for p in itertools.product(words, repeat=n)]
     best = sorted(every, key=lambda ids: -_likelihood(decoding, logits, ids))
     assert found[:5] == [ids[:-1] for ids in best[:5]]
@@ -50,8 +48,8 @@ def test_a_wide_beam_finds_the_likeliest_sequence(prompt: Any) -> None:
 
 def test_scores_are_those_of_one_pass_and_the_cache_stays(prompt: Any) -> None:
     model, decoding, logits, heard = prompt
-    length, ids = decoding.cache.get_seq_length(), (ONE, TWO)
-    reading = score(model, decoding.cache, logits, heard, 0, ids, end_id=END)
+    length, ids = decoding.sequence.length, (ONE, TWO)
+    reading = score(decoding, logits, heard, 0, [ids], end_id=END)[0]
     assert reading.text * 3 == pytest.approx(_likelihood(decoding, logits, (*ids, END)), abs=1e-4)
     probabilities = model.audio_encoder.ctc_logits(heard.states[0, : int(heard.frames[0])]).softmax(-1)
     blank, every = model.audio_encoder.config.blank_id, 0.0
@@ -69,17 +67,17 @@ def test_scores_are_those_of_one_pass_and_the_cache_stays(prompt: Any) -> None:
                 )
                 every += float(torch.stack([probabilities[t, s] for t, s in enumerate(path)]).prod())
     assert reading.ctc * 2 == pytest.approx(torch.tensor(every).log().item(), abs=1e-3)
-    beam_search(model, decoding.cache, logits, END, (), beams=3, longest=3)
-    assert decoding.cache.get_seq_length() == length
+    beam_search(decoding, logits, END, (), beams=3, longest=3)
+    assert decoding.sequence.length == length
 
 
 def test_the_better_sum_wins_and_impossible_readings_are_left_out(prompt: Any) -> None:
-    model, decoding, logits, heard = prompt
+    _, decoding, logits, heard = prompt
     forbidden = set(range(len(logits))) - {END, ONE, TWO, THREE, PLUS}
-    winner = read_jointly(model, decoding.cache, logits, heard, 0, END, forbidden, beams=4, longest=3)
+    winner = read_jointly(decoding, logits, heard, 0, END, forbidden, beams=4, longest=3)
     assert winner is not None and winner.floor <= 0 and not set(winner.ids) & forbidden
-    for ids in beam_search(model, decoding.cache, logits, END, forbidden, beams=4, longest=3):
-        assert score(model, decoding.cache, logits, heard, 0, ids, END).total <= winner.total + 1e-5
+    for ids in beam_search(decoding, logits, END, forbidden, beams=4, longest=3):
+        assert score(decoding, logits, heard, 0, [ids], END)[0].total <= winner.total + 1e-5
     assert Reading((1, 2), ctc=-0.5, text=-2.0).floor == -2.0
 
 

@@ -15,6 +15,7 @@ from tests.inference import talks, tiny
 from tests.inference.talks import FREE, answer_both_ways, feed, made, noise
 
 from vivavoce.base.errors import AudioError, ConfigError, ModelError, SessionError
+from vivavoce.inference.batching.rows import room_for
 from vivavoce.inference.collect import collect
 from vivavoce.inference.reply import Delta
 from vivavoce.inference.session import Session
@@ -214,6 +215,8 @@ def answered_aloud(assistant):
     session = Session(assistant, **FREE)
     feed(session, noise(0.5, 16_000), 16_000, [0.4])
     session._kept.clear()
+    assistant.model.language_model.lm_head.forward = plain
+    assistant.calls.open()  # tries the model out, which is not part of the script
     assistant.model.language_model.lm_head.forward = scripted
     try:
         reply = collect(session.respond(audio=True), 24_000)
@@ -313,16 +316,16 @@ def test_reset_and_interruption_free_the_cache():
     feed(session, noise(0.5, 16_000), 16_000)
     deltas = session.respond()
     assert len(list(islice(deltas, 5))) == 5
-    held = weakref.ref(session._kept.decoding.cache.layers[0].keys)
-    long = session._kept.decoding.cache.layers[0].keys.shape[-2]
+    sequence = session._kept.decoding.sequence
+    held, long = weakref.ref(sequence._buffer), sequence.length
     session.interrupt(0.0)
-    keys = session._kept.decoding.cache.layers[0].keys
-    assert keys.shape[-2] < long and keys.untyped_storage().nbytes() == keys.nbytes
-    held_now = weakref.ref(keys)
-    del keys, deltas
+    held_now = weakref.ref(sequence._buffer)
+    assert sequence.length < long and sequence._buffer.shape[-2] == room_for(sequence.length)
+    del sequence, deltas
     session.reset()
     gc.collect()
     assert held() is None and held_now() is None and session.messages == []
+    assert session.assistant.calls.open_sequences == 0
     session.feed_text("hello")
     answer_both_ways(session, **FREE)
 

@@ -51,11 +51,11 @@ def test_depth_states_are_causal() -> None:
 
 def test_drawing_agrees_with_the_training_pass_and_seeds_reproduce() -> None:
     voice, hidden = _voice(), torch.randn(1, 16)
-    codes = voice.draw_frame(hidden)
+    codes = voice.draw_frames(hidden)
     states = voice.depth_states(hidden, codes[:, :-1])
     for slot, level in enumerate(SMALL.slot_levels):
         assert int(voice.heads[level](states[:, slot]).argmax()) == int(codes[0, slot])
-    draws = [voice.draw_frame(hidden, 1.0, torch.Generator().manual_seed(3)) for _ in range(2)]
+    draws = [voice.draw_frames(hidden, [1.0], [torch.Generator().manual_seed(3)]) for _ in range(2)]
     assert torch.equal(*draws) and int(draws[0].max()) < 8
 
 

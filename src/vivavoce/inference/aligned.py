@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from vivavoce.base.errors import ModelError, SessionError
 from vivavoce.codecs.contract import Codec, Codes, StreamDecoder
+from vivavoce.inference.batching.calls import Calls, FrameDraw
+from vivavoce.inference.batching.rows import Row
 from vivavoce.models.voice.aligned import AlignedVoice, PhoneTimes
 from vivavoce.models.voice.duration import WordWindow
 from vivavoce.tokens.phones import PHONES, Lexicon, default_lexicon, phone_ids
@@ -73,12 +75,20 @@ class AlignedSpeaker:
         tokenizer: Has ``<|speak|>``, ``<|word|>``, ``<|frames|>`` and a token ``<|ph_x|>`` per phone.
         codec: Decodes the frames; its geometry must be the voice's.
         lexicon: Pronunciations; the shipped one by default.
+        calls: Runs the model; default at once.
 
     Raises:
         ModelError: The model has no aligned voice, the tokenizer lacks a token, or the codec does not fit.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, codec: Codec, lexicon: Lexicon | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        codec: Codec,
+        lexicon: Lexicon | None = None,
+        calls: Calls | None = None,
+    ) -> None:
         voice = getattr(model, "voice", None)
         if not isinstance(voice, AlignedVoice):
             raise ModelError(
@@ -91,6 +101,7 @@ class AlignedSpeaker:
             )
         self.model, self.codec, self.lexicon = model, codec, lexicon or default_lexicon()
         self.voice: AlignedVoice = voice
+        self.calls = calls or Calls(model)
         known = tokenizer.get_vocab()
         wanted = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in PHONES)]
         if missing := [t for t in wanted if t not in known]:
@@ -134,7 +145,7 @@ class AlignedSpeaker:
                 audio = self._decode(decoder, codes)
                 yield SpokenDelta(audio, spoken, start * frame_s, total * frame_s, codes.numel())
         if total:
-            rest = decoder.flush()[0, 0].float().cpu().numpy()
+            rest = self.calls.do(decoder.flush)[0, 0].float().cpu().numpy()
             yield SpokenDelta(rest, "", total * frame_s, total * frame_s)
 
     def _decode(self, decoder: StreamDecoder, frames: Tensor) -> np.ndarray:
@@ -144,7 +155,8 @@ class AlignedSpeaker:
             frames[:, [i for i, s in enumerate(slots) if s == k]].reshape(1, -1)
             for k in range(max(slots) + 1)
         ]
-        audio = decoder.push(Codes(levels, [len(frames) * self.codec.spec.frame_samples]))
+        codes = Codes(levels, [len(frames) * self.codec.spec.frame_samples])
+        audio = self.calls.do(lambda: decoder.push(codes))
         return audio[0, 0].float().cpu().numpy()
 
     @torch.inference_mode()
@@ -156,36 +168,53 @@ class AlignedSpeaker:
         pau = phone_ids(["pau"])
         previous: list[int] = []
         start_s, begin = 0.0, 0
-        for index, (word, following) in enumerate(phrase):
-            lexical = phone_ids(self.lexicon.phones(word))
-            ahead = phone_ids(self.lexicon.phones(following)) if following else []
-            text = [self.word, *(self.phone_tokens[p] for p in lexical)]
-            if voice.config.alignment == "word":
-                text += [self.word, *(self.phone_tokens[p] for p in ahead)]
-                yield word, context.until_end([*text, self.frames], temperature, generator)
-                continue
-            own = (pau if index == 0 else []) + lexical + ([] if following else pau)
-            ends, at = [], start_s
-            for seconds in voice.durations.seconds(WordWindow.of(previous, own, ahead)):
-                at += seconds
-                ends.append(at)
-            border = round(at / voice.config.frame_s) if following else math.ceil(at / voice.config.frame_s)
-            border = max(border, begin + 1)
-            times = PhoneTimes(
-                own, ends, start_s, previous[-1] if previous else None, ahead[0] if ahead else None
-            )
-            told = voice.embed_condition(*voice.phone_frames(times, begin, border - begin))
-            yield word, context.conditioned([*text, self.frames], told, temperature, generator)
-            previous, start_s, begin = own, at, border
+        try:
+            for index, (word, following) in enumerate(phrase):
+                lexical = phone_ids(self.lexicon.phones(word))
+                ahead = phone_ids(self.lexicon.phones(following)) if following else []
+                text = [self.word, *(self.phone_tokens[p] for p in lexical)]
+                if voice.config.alignment == "word":
+                    text += [self.word, *(self.phone_tokens[p] for p in ahead)]
+                    yield word, context.until_end([*text, self.frames], temperature, generator)
+                    continue
+                own = (pau if index == 0 else []) + lexical + ([] if following else pau)
+                around = _Around(previous, own, ahead, following is None)
+                told, at, border = self.calls.do(partial(self._condition, around, start_s, begin))
+                yield word, context.conditioned([*text, self.frames], told, temperature, generator)
+                previous, start_s, begin = own, at, border
+        finally:
+            context.sequence.close()
+
+    def _condition(self, around: _Around, start_s: float, begin: int) -> tuple[Tensor, float, int]:
+        """What each frame of a word is told [N, D], where the word ends in seconds, and its frame after the last."""
+        voice, ends, at = self.voice, [], start_s
+        for seconds in voice.durations.seconds(WordWindow.of(around.previous, around.own, around.ahead)):
+            at += seconds
+            ends.append(at)
+        frames = at / voice.config.frame_s
+        border = max(math.ceil(frames) if around.last else round(frames), begin + 1)
+        before, after = around.previous[-1:], around.ahead[:1]
+        times = PhoneTimes(around.own, ends, start_s, *(x[0] if x else None for x in (before, after)))
+        told = voice.embed_condition(*voice.phone_frames(times, begin, border - begin))
+        return told, at, border
+
+
+@dataclass(frozen=True)
+class _Around:
+    """Phones of a word, of its neighbours, and whether it ends the phrase."""
+
+    previous: list[int]
+    own: list[int]
+    ahead: list[int]
+    last: bool
 
 
 class _Context:
     """The backbone's cache for one phrase, and what is still to be fed to it."""
 
     def __init__(self, owner: AlignedSpeaker, speaker: int) -> None:
-        self.voice, self.model = owner.voice, owner.model
-        self.embed_tokens, self.decoder = owner.model.get_input_embeddings(), owner.model.get_decoder()
-        self.cache = DynamicCache(config=owner.model.config.text_config)
+        self.voice, self.calls = owner.voice, owner.calls
+        self.embed_tokens, self.sequence = owner.model.get_input_embeddings(), owner.calls.open()
         self.speaker = self.voice.voice_embedding.weight[speaker]
         self.text_place = self.voice.place_embedding.weight[-1]
         self.pending = self._text([owner.speak]) + self.speaker
@@ -196,12 +225,14 @@ class _Context:
 
     def _run(self) -> Tensor:
         """Feed what is pending; returns the last hidden state [1, D]."""
-        out = self.decoder(inputs_embeds=self.pending[None], past_key_values=self.cache, use_cache=True)
-        return out.last_hidden_state[:, -1]
+        return self.calls.feed([Row(self.sequence, embeddings=self.pending, logits=False)])[0]
 
     def _frame(self, codes: Tensor, place: int) -> Tensor:
         row = min(place, self.voice.config.max_word_frames - 1)
         return self.voice.embed_frames(codes) + self.voice.place_embedding.weight[row]
+
+    def _draw(self, hidden: Tensor, temperature: float, generator: Any) -> Tensor:
+        return self.calls.draw_frame(FrameDraw(self.voice, hidden, temperature, generator))
 
     def conditioned(self, text: Sequence[int], told: Tensor, temperature: float, generator: Any) -> Tensor:
         """Frames of one word whose number and conditions [N, D] are known; codes [N, K]."""
@@ -210,7 +241,7 @@ class _Context:
         for place, condition in enumerate(told):
             self.pending[-1] += condition
             hidden = self._run() + self.voice.condition_to_depth(condition[None])
-            drawn.append(self.voice.draw_frame(hidden, temperature, generator))
+            drawn.append(self._draw(hidden, temperature, generator))
             self.pending = self._frame(drawn[-1], place)
         return torch.cat(drawn)
 
@@ -223,7 +254,7 @@ class _Context:
             self.pending = hidden.new_zeros(0, hidden.shape[-1])
             if drawn and float(self.voice.end_head(hidden)) > 0:
                 break
-            drawn.append(self.voice.draw_frame(hidden, temperature, generator))
+            drawn.append(self._draw(hidden, temperature, generator))
             self.pending = self._frame(drawn[-1], len(drawn) - 1)
         return torch.cat(drawn)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.inference.aligned import AlignedSpeaker
+from vivavoce.inference.batching.batcher import Batcher
+from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.collect import collect
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.history import last_clips, prepare_history, unknown_words
@@ -56,10 +59,19 @@ class Assistant:
         model: The speech LM.
         processor: Its processor.
         name: For messages.
+        batcher: Runs the model in a thread of its own, so that many threads may use the assistant and its sessions at
+            once and share forwards. None runs everything in the caller's thread, for one caller at a time.
     """
 
-    def __init__(self, model: SpeechLM, processor: SpeechProcessor, name: str = "this model") -> None:
+    def __init__(
+        self,
+        model: SpeechLM,
+        processor: SpeechProcessor,
+        name: str = "this model",
+        batcher: Batcher | None = None,
+    ) -> None:
         self.model, self.processor, self.name = model, processor, name
+        self.calls: Calls = batcher or Calls(model)
         self._speaker: AlignedSpeaker | None = None
 
     # what it can do
@@ -199,9 +211,9 @@ class Assistant:
         seconds = len(wave) / self.processor.sample_rate
         part = {"type": "audio", "audio": wave, "sampling_rate": self.processor.sample_rate}
         if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
-            turn = self._turn([{"role": "user", "content": [part]}], sampling)
-            text = "".join(turn.transcript())
-            understood = turn.understood()
+            with closing(self._turn([{"role": "user", "content": [part]}], sampling)) as turn:
+                text = "".join(turn.transcript())
+                understood = turn.understood()
             turn.tally.reason = "stop" if understood else "refusal"
             text = "" if self._is_unclear(text) else text
         else:
@@ -212,8 +224,8 @@ class Assistant:
             asked = [{"type": "text", "text": ears.transcribe_prompt}, part]
             if isinstance(ears, EmbeddingsIn) and ears.clip_after:
                 asked.reverse()  # such models were asked after the clip
-            turn = self._turn([{"role": "user", "content": asked}], sampling)
-            text = "".join(turn.text())
+            with closing(self._turn([{"role": "user", "content": asked}], sampling)) as turn:
+                text = "".join(turn.text())
             understood = bool(text.strip())
         total = time.perf_counter() - began
         timings = {"total_s": total, "rtf": total / seconds}
@@ -285,8 +297,12 @@ class Assistant:
         if unknown_words(messages, self.processor):
             yield from self._refuse(audio, voice, sampling, tally)
             return
-        turn = make_turn(messages, sampling, tally)
-        clips = last_clips(messages)
+        with closing(make_turn(messages, sampling, tally)) as turn:
+            yield from self._answer_by(turn, last_clips(messages), audio, voice, sampling, tally)
+
+    def _answer_by(
+        self, turn: Turn, clips: int, audio: bool, voice: str | None, sampling: SamplingOptions, tally: Tally
+    ) -> Iterator[Delta]:
         ears = self.model.config.audio_in
         if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:
             for piece in turn.transcript():
@@ -336,7 +352,9 @@ class Assistant:
                 template=processor.template,
             )  # fmt: skip
             ids = [*begun.input_ids, vocabulary.start_id]
-        yield from Turn(self.model, processor, sampling, {"input_ids": ids}, tally=tally).audio_only()
+        turn = Turn(self.model, processor, sampling, {"input_ids": ids}, tally=tally, calls=self.calls)
+        with closing(turn):
+            yield from turn.audio_only()
 
     def _speak(
         self, texts: Iterator[Delta], voice: str | None, sampling: SamplingOptions, tally: Tally
@@ -368,7 +386,7 @@ class Assistant:
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Turn:
         prompt = self.processor.prepare(messages, tools=tools)
-        return Turn(self.model, self.processor, sampling, prompt, tally=tally)
+        return Turn(self.model, self.processor, sampling, prompt, tally=tally, calls=self.calls)
 
     def _read(self, source: Any) -> np.ndarray:
         part = (
@@ -388,7 +406,9 @@ class Assistant:
 
     def _aligned_speaker(self) -> AlignedSpeaker:
         if self._speaker is None:
-            self._speaker = AlignedSpeaker(self.model, self.processor.tokenizer, self.processor.codec_out)
+            self._speaker = AlignedSpeaker(
+                self.model, self.processor.tokenizer, self.processor.codec_out, calls=self.calls
+            )
         return self._speaker
 
     # checks

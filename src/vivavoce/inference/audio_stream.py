@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -21,15 +24,18 @@ class AudioTokenStream:
     Args:
         vocabulary: Says which ids are codes and how they are laid out.
         codec: The codec that made them.
+        do: Runs the decoder; default at once.
 
     Raises:
         VocabularyError: The codec is not the one of the vocabulary.
     """
 
-    def __init__(self, vocabulary: AudioVocabulary, codec: Codec) -> None:
+    def __init__(
+        self, vocabulary: AudioVocabulary, codec: Codec, do: Callable[[Callable[[], Any]], Any] | None = None
+    ) -> None:
         vocabulary.check_codec(codec.spec)
         self._vocabulary, self._codec = vocabulary, codec
-        self._decoder = codec.stream_decoder()
+        self._decoder, self._do = codec.stream_decoder(), do or (lambda work: work())
         self._frame: list[int] = []
         self._closed = False
         self.num_frames = 0
@@ -57,7 +63,7 @@ class AudioTokenStream:
         self.num_frames += 1
         device = next((p.device for p in self._codec.parameters()), torch.device("cpu"))
         codes.levels = [level.to(device) for level in codes.levels]
-        return _samples(self._decoder.push(codes))
+        return _samples(self._do(lambda: self._decoder.push(codes)))
 
     @torch.inference_mode()
     def flush(self) -> np.ndarray:
@@ -67,7 +73,7 @@ class AudioTokenStream:
         self._closed = True
         if not self.num_frames:
             return np.zeros(0, np.float32)
-        return _samples(self._decoder.flush(self.num_samples))
+        return _samples(self._do(lambda: self._decoder.flush(self.num_samples)))
 
 
 def _samples(waveform: torch.Tensor) -> np.ndarray:

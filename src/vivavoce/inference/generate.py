@@ -6,13 +6,14 @@ Letters: L positions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
 from vivavoce.base.errors import SessionError
+from vivavoce.inference.batching.calls import Calls
+from vivavoce.inference.batching.rows import CachedSequence, Row
 from vivavoce.inference.finish import TokenLogprob
 from vivavoce.inference.sampling import Sampler
 from vivavoce.models.speech_lm import HeardAudio, SpeechLM
@@ -31,27 +32,32 @@ class Constraint(Protocol):
 class Decoding:
     """One sequence in the key-value cache of a model.
 
-    Prefill and single steps give the logits that one pass over the whole sequence would give. The cache is
-    whatever the text model makes itself, so any architecture works.
+    Prefill and single steps give the logits that one pass over the whole sequence would give, whatever else goes
+    through the model at that moment. Memory is taken by the first ``feed``.
+
+    Args:
+        model: The speech LM.
+        calls: Runs the model; default at once, in this thread.
 
     Attributes:
         ids: Everything the model has read, placeholders of audio included.
     """
 
-    def __init__(self, model: SpeechLM) -> None:
-        self.model = model
+    def __init__(self, model: SpeechLM, calls: Calls | None = None) -> None:
+        self.model, self.calls = model, calls or Calls(model)
         self.ids: list[int] = []
-        self._cache: Any = None
+        self._sequence: CachedSequence | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def cache(self) -> Any:
-        """The key-value cache; copy it before using it elsewhere."""
-        return self._cache
+    def sequence(self) -> CachedSequence:
+        """Its keys and values."""
+        if self._sequence is None:
+            self._sequence = self.calls.open()
+        return self._sequence
 
-    @torch.inference_mode()
     def feed(self, ids: Sequence[int], heard: HeardAudio | None = None) -> Tensor:
         """Read more tokens.
 
@@ -68,14 +74,21 @@ class Decoding:
         """
         if not len(ids):
             raise SessionError("nothing to read: feed needs at least one token.")
-        tokens = torch.tensor([list(ids)], device=self.model.device)
-        embeddings = self.model.embed(tokens, heard)
-        output = self.model.language_model(
-            inputs_embeds=embeddings, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        self._cache = output.past_key_values
+        if heard is None and self.model.config.audio_token_id not in ids:
+            row = Row(self.sequence, ids)
+        else:
+            tokens = torch.tensor([list(ids)], device=self.model.device)
+            embeddings = self.calls.do(lambda: self.model.embed(tokens, heard))
+            row = Row(self.sequence, embeddings=embeddings[0])
+        logits = self.calls.feed([row])[0][-1]
         self.ids += [int(i) for i in ids]
-        return output.logits[0, -1]
+        return logits
+
+    def fork(self) -> Decoding:
+        """Another sequence that begins like this one."""
+        other = Decoding(self.model, self.calls)
+        other.ids, other._sequence = list(self.ids), self.calls.fork(self.sequence)
+        return other
 
     def crop(self, length: int) -> int:
         """Forget all but the first ``length`` positions, and free their memory.
@@ -86,18 +99,23 @@ class Decoding:
         Returns:
             Positions that are left: ``length``, or 0.
         """
-        extra = len(self.ids) - length
-        if extra <= 0:
+        if length >= len(self.ids):
             return len(self.ids)
-        layers = getattr(self._cache, "layers", [])
-        if length > 0 and layers and all(type(layer) is DynamicLayer for layer in layers):
-            self._cache.crop(-extra)
-            for layer in layers:  # a slice would hold on to the whole
-                layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
-        else:
-            length, self._cache = 0, None
-        del self.ids[length:]
-        return length
+        left = self.calls.do(lambda: self.sequence.crop(length)) if length > 0 else 0
+        if not left:
+            self.clear()
+        del self.ids[left:]
+        return left
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back; the next ``feed`` begins anew."""
+        self.close()
+        self._sequence, self.ids = None, []
+
+    def close(self) -> None:
+        """Give the memory back; nothing can be fed any more."""
+        if self._sequence is not None:
+            self._sequence.close()
 
 
 class TokenRun:

@@ -10,17 +10,17 @@ Source: joint CTC/attention decoding (Watanabe et al. 2017), by rescoring a shor
 
 from __future__ import annotations
 
-import copy
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vivavoce.models.speech_lm import HeardAudio, SpeechLM
+from vivavoce.inference.batching.rows import CachedSequence, Row
+from vivavoce.inference.generate import Decoding
+from vivavoce.models.hearing import HeardAudio
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,12 @@ class Reading:
 
 @torch.inference_mode()
 def beam_search(
-    model: SpeechLM,
-    cache: Any,
-    logits: Tensor,
-    end_id: int,
-    forbidden: Collection[int],
-    beams: int,
-    longest: int,
+    decoding: Decoding, logits: Tensor, end_id: int, forbidden: Collection[int], beams: int, longest: int
 ) -> list[tuple[int, ...]]:
     """The likeliest token sequences up to ``end_id``, best first, at most ``beams``.
 
     Args:
-        model: The speech LM.
-        cache: Key-value cache of the prompt; it is not changed.
+        decoding: The prompt; it is not changed.
         logits: float [V] after the prompt.
         end_id: Ends a sequence; not part of it.
         forbidden: Never proposed.
@@ -80,72 +73,85 @@ def beam_search(
     live: list[tuple[float, tuple[int, ...]]] = [
         (float(v), (int(t),)) for v, t in zip(values, tokens, strict=True)
     ]
-    cache = copy.deepcopy(cache)
-    cache.batch_repeat_interleave(beams)
+    sequences = [decoding.calls.fork(decoding.sequence) for _ in live]
     done: list[tuple[float, tuple[int, ...]]] = []
-    for _ in range(longest):
-        last = torch.tensor([[ids[-1]] for _, ids in live], device=logits.device)
-        output = model.language_model(
-            inputs_embeds=model.get_input_embeddings()(last),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        values, tokens = scores(output.logits[:, -1]).topk(beams + 1)
-        grown = [
-            (live[row][0] + float(values[row, k]), row, int(tokens[row, k]))
-            for row in range(len(live))
-            for k in range(beams + 1)
-        ]
-        grown.sort(key=lambda item: -item[0])
-        done += [(score, live[row][1]) for score, row, token in grown if token == end_id]
-        kept = [item for item in grown if item[2] != end_id and item[0] > -torch.inf][:beams]
-        done = sorted(done, key=lambda item: -item[0])[:beams]
-        if not kept or (len(done) == beams and done[-1][0] >= kept[0][0]):
-            break
-        cache.reorder_cache(torch.tensor([row for _, row, _ in kept], device=logits.device))
-        live = [(score, (*live[row][1], token)) for score, row, token in kept]
+    try:
+        for _ in range(longest):
+            rows = [Row(own, [ids[-1]]) for own, (_, ids) in zip(sequences, live, strict=True)]
+            values, tokens = scores(torch.cat(decoding.calls.feed(rows))).topk(beams + 1)
+            likely, which = values.tolist(), tokens.tolist()
+            grown = [
+                (live[row][0] + likely[row][k], row, which[row][k])
+                for row in range(len(live))
+                for k in range(beams + 1)
+            ]
+            grown.sort(key=lambda item: -item[0])
+            done += [(score, live[row][1]) for score, row, token in grown if token == end_id]
+            kept = [item for item in grown if item[2] != end_id and item[0] > -torch.inf][:beams]
+            done = sorted(done, key=lambda item: -item[0])[:beams]
+            if not kept or (len(done) == beams and done[-1][0] >= kept[0][0]):
+                break
+            sequences = _reordered(decoding, sequences, [row for _, row, _ in kept])
+            live = [(score, (*live[row][1], token)) for score, row, token in kept]
+    finally:
+        for sequence in sequences:
+            sequence.close()
     return [ids for _, ids in done]
+
+
+def _reordered(decoding: Decoding, sequences: list[CachedSequence], rows: list[int]) -> list[CachedSequence]:
+    """The sequences of these rows; a row may come several times, and those that do not are closed."""
+    taken: set[int] = set()
+    made = []
+    for row in rows:
+        made.append(decoding.calls.fork(sequences[row]) if row in taken else sequences[row])
+        taken.add(row)
+    for row, sequence in enumerate(sequences):
+        if row not in taken:
+            sequence.close()
+    return made
 
 
 @torch.inference_mode()
 def score(
-    model: SpeechLM,
-    cache: Any,
+    decoding: Decoding,
     logits: Tensor,
     heard: HeardAudio,
     clip: int,
-    ids: tuple[int, ...],
+    proposals: Sequence[tuple[int, ...]],
     end_id: int,
-) -> Reading:
-    """Score one proposal by both readers; arguments as in ``read_jointly``."""
-    frames = int(heard.frames[clip])
-    log_probs = F.log_softmax(
-        model.audio_encoder.ctc_logits(heard.states[clip : clip + 1, :frames]).float(), dim=-1
-    )
-    target = torch.tensor([ids], device=logits.device)
-    loss = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        target,
-        torch.tensor([frames]),
-        torch.tensor([len(ids)]),
-        blank=model.audio_encoder.config.blank_id,
-        reduction="none",
-    )
-    output = model.language_model(
-        inputs_embeds=model.get_input_embeddings()(target),
-        past_key_values=copy.deepcopy(cache),
-        use_cache=True,
-    )
-    rows = F.log_softmax(torch.cat([logits[None], output.logits[0]]).float(), dim=-1)
-    wanted = torch.tensor([*ids, end_id], device=logits.device)
-    text = rows.gather(1, wanted[:, None]).sum()
-    return Reading(ids, -float(loss) / len(ids), float(text) / (len(ids) + 1))
+) -> list[Reading]:
+    """Score proposals by both readers, all in one pass; arguments as in ``read_jointly``."""
+    encoder, frames = decoding.model.audio_encoder, int(heard.frames[clip])
+    states = heard.states[clip : clip + 1, :frames]
+    heard_as = F.log_softmax(decoding.calls.do(lambda: encoder.ctc_logits(states)).float(), dim=-1)
+    sequences = [decoding.calls.fork(decoding.sequence) for _ in proposals]
+    try:
+        rows = [Row(own, ids, keep=len(ids)) for own, ids in zip(sequences, proposals, strict=True)]
+        read = decoding.calls.feed(rows) if rows else []
+    finally:
+        for sequence in sequences:
+            sequence.close()
+    readings = []
+    for ids, after in zip(proposals, read, strict=True):
+        target = torch.tensor([ids], device=logits.device)
+        loss = F.ctc_loss(
+            heard_as.transpose(0, 1),
+            target,
+            torch.tensor([frames]),
+            torch.tensor([len(ids)]),
+            blank=encoder.config.blank_id,
+            reduction="none",
+        )
+        likely = F.log_softmax(torch.cat([logits[None], after]).float(), dim=-1)
+        wanted = torch.tensor([*ids, end_id], device=logits.device)
+        text = likely.gather(1, wanted[:, None]).sum()
+        readings.append(Reading(ids, -float(loss) / len(ids), float(text) / (len(ids) + 1)))
+    return readings
 
 
 def read_jointly(
-    model: SpeechLM,
-    cache: Any,
+    decoding: Decoding,
     logits: Tensor,
     heard: HeardAudio,
     clip: int,
@@ -157,8 +163,8 @@ def read_jointly(
     """The best transcript of one clip.
 
     Args:
-        model: The speech LM; its encoder has a CTC head over the text tokens.
-        cache: Key-value cache of the prompt up to the token that opens the transcript; not changed.
+        decoding: The prompt up to the token that opens the transcript, by a model whose encoder has a CTC head over
+            the text tokens; not changed.
         logits: float [V] after it.
         heard: What the ears made of the clips.
         clip: Which one.
@@ -170,14 +176,14 @@ def read_jointly(
     Returns:
         The winner, or None if nobody proposes anything.
     """
-    proposals = beam_search(model, cache, logits, end_id, forbidden, beams, longest)
-    own = model.audio_encoder.greedy_tokens(heard.states[clip : clip + 1], heard.frames[clip : clip + 1])[0]
+    proposals = beam_search(decoding, logits, end_id, forbidden, beams, longest)
+    encoder, states, frames = decoding.model.audio_encoder, heard.states, heard.frames
+    one = slice(clip, clip + 1)
+    own = decoding.calls.do(lambda: encoder.greedy_tokens(states[one], frames[one]))[0]
     proposals.append(tuple(own[:longest]))
     # a CTC path needs a frame per token, and one more between equal neighbours
-    frames, unique = (
-        int(heard.frames[clip]),
-        dict.fromkeys(p for p in proposals if p and not set(p) & set(forbidden)),
-    )
-    fitting = [p for p in unique if len(p) + sum(a == b for a, b in itertools.pairwise(p)) <= frames]
-    readings = [score(model, cache, logits, heard, clip, ids, end_id) for ids in fitting]
+    unique = dict.fromkeys(p for p in proposals if p and not set(p) & set(forbidden))
+    room = int(frames[clip])
+    fitting = [p for p in unique if len(p) + sum(a == b for a, b in itertools.pairwise(p)) <= room]
+    readings = score(decoding, logits, heard, clip, fitting, end_id)
     return max(readings, key=lambda r: r.total, default=None)

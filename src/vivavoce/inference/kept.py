@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.generate import Decoding
 from vivavoce.models.hearing import HeardAudio
 from vivavoce.models.speech_lm import SpeechLM
@@ -45,22 +46,28 @@ class KeptPrompt:
         model: The speech LM.
         final_count: Frames or samples of a chunk that are known -> embeddings that no later one can change. None if
             an embedding depends on its whole chunk.
+        calls: Runs the model; default at once.
 
     Attributes:
         decoding: The sequence; answers are written into it.
         num_read: Positions that were read, in all; for measurements.
     """
 
-    def __init__(self, model: SpeechLM, final_count: Callable[[int], int] | None = None) -> None:
+    def __init__(
+        self,
+        model: SpeechLM,
+        final_count: Callable[[int], int] | None = None,
+        calls: Calls | None = None,
+    ) -> None:
         self.model, self._final_count = model, final_count
-        self.decoding = Decoding(model)
+        self.decoding = Decoding(model, calls)
         self.num_read = 0
         self._chunks: list[Chunk] = []
         self._logits: tuple[int, Tensor] | None = None
 
     def clear(self) -> None:
         """Forget everything and free the memory."""
-        self.decoding = Decoding(self.model)
+        self.decoding.clear()
         self._chunks, self._logits = [], None
 
     def read(
@@ -117,7 +124,7 @@ class KeptPrompt:
         width = max(chunk.features.shape[-1] for chunk in chunks)
         features = [F.pad(chunk.features, (0, width - chunk.features.shape[-1])) for chunk in chunks]
         lengths = torch.tensor([chunk.length for chunk in chunks])
-        return self.model.hear(torch.stack(features), lengths, keep_states=keep_states)
+        return self.decoding.calls.hear(torch.stack(features), lengths, keep_states)
 
     def _starts(self, ids: Sequence[int], chunks: Sequence[Chunk]) -> list[int]:
         """First position of each chunk."""

@@ -86,13 +86,11 @@ class Session:
     def reset(self) -> None:
         """Begin anew: forget the conversation but for the ``messages`` it was made with, and free the cache."""
         self._stop()
-        if hasattr(self, "_kept"):
-            self._kept.clear()
         self._messages = [dict(message) for message in self._given]
         self._parts: list[dict[str, Any]] = []
         self._clips = HeardClips(self._processor)
         self._listened: dict[int, tuple[Any, Transcript]] = {}
-        self._kept = KeptPrompt(
+        self._kept: KeptPrompt = KeptPrompt(
             self._model,
             block_rule(self._processor) if self.prefill == "blocks" else None,
             self.assistant.calls,
@@ -176,12 +174,12 @@ class Session:
         Raises:
             SessionError: An answer is being given.
         """
+        self._check_listening("replace_history")
+        self._messages, self._answer = [dict(message) for message in messages], None
         parts = audio_parts_of(messages)
         self._clips.keep(parts)
         known = {id(part.get("audio", part)) for part in parts}
         self._listened = {key: heard for key, heard in self._listened.items() if key in known}
-        self._check_listening("replace_history")
-        self._messages, self._answer = [dict(message) for message in messages], None
         self._begin_recording_again()
 
     # the model's turn

@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.audio_stream import AudioTokenStream
+from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.generate import Decoding, TokenRun
 from vivavoce.inference.joint import Reading, read_jointly
@@ -42,6 +42,7 @@ class Turn:
             ``feature_lengths``.
         read: Reads the prompt instead, for sessions, which have read most of it already.
         tally: Where tokens are counted; default a new one.
+        calls: Runs the model; default at once.
 
     Raises:
         ModelError: The prompt is longer than the model can read.
@@ -59,6 +60,7 @@ class Turn:
         prompt: dict[str, Any],
         read: ReadPrompt | None = None,
         tally: Tally | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self.model, self.processor = model, processor
         ids: list[int] = prompt["input_ids"]
@@ -76,16 +78,19 @@ class Turn:
         self._heard: HeardAudio | None = None
         ears = model.config.audio_in
         gated = isinstance(ears, EmbeddingsIn) and ears.gate is not None  # gates read the encoder's states
+        self._calls, self._own = calls or Calls(model), read is None
         if read is not None:
             self._decoding, self._logits, self._heard = read(gated)
             return
         if "input_features" in prompt:
-            with torch.inference_mode():
-                self._heard = model.hear(
-                    prompt["input_features"], prompt["feature_lengths"], keep_states=gated
-                )
-        self._decoding = Decoding(model)
+            self._heard = self._calls.hear(prompt["input_features"], prompt["feature_lengths"], gated)
+        self._decoding = Decoding(model, self._calls)
         self._logits = self._decoding.feed(ids, self._heard)
+
+    def close(self) -> None:
+        """Give back the cache, if it is the turn's own."""
+        if self._own:
+            self._decoding.close()
 
     # transcript first
 
@@ -113,8 +118,7 @@ class Turn:
         if int(self._logits.argmax()) == unclear:
             return ""
         self._reading = read_jointly(
-            self.model,
-            self._decoding.cache,
+            self._decoding,
             self._logits,
             self._heard,
             clip=len(self._heard.frames) - 1,
@@ -146,7 +150,8 @@ class Turn:
         if ears.gate is None:
             return True
         assert self._heard is not None
-        read = self.model.audio_encoder.greedy_tokens(self._heard.states, self._heard.frames)
+        encoder, states, frames = self.model.audio_encoder, self._heard.states, self._heard.frames
+        read = self._calls.do(lambda: encoder.greedy_tokens(states, frames))
         second: list[int] = [i for clip in read[-num_clips:] for i in clip]
         return second == self.transcript_ids
 
@@ -201,7 +206,7 @@ class Turn:
         for token in run:
             if token == vocabulary.start_id:
                 self.tally.text_tokens += 1
-                audio, spoken = AudioTokenStream(vocabulary, codec), True
+                audio, spoken = AudioTokenStream(vocabulary, codec, self._calls.do), True
             elif token == vocabulary.end_id and audio is not None:
                 self.tally.text_tokens += 1
                 yield from self._audio(audio.flush())
@@ -233,7 +238,10 @@ class Turn:
         """Write codec tokens up to the end of audio; the prompt ended with the start of audio."""
         vocabulary, codec = self.processor.vocabulary_out, self.processor.codec_out
         assert vocabulary is not None
-        audio, legal = AudioTokenStream(vocabulary, codec), self._legal(may_speak=True, inside=True)
+        audio, legal = (
+            AudioTokenStream(vocabulary, codec, self._calls.do),
+            self._legal(may_speak=True, inside=True),
+        )
         run = self._run([vocabulary.end_id], legal)
         for token in run:
             self.tally.audio_tokens += 1

@@ -202,9 +202,7 @@ def test_a_model_that_changes_gets_another_backbone(tmp_path):
 @torch.inference_mode()
 def test_a_lean_step_with_other_numbers_is_not_taken(caplog):
     model = schedules.build("llama")
-    attention = model.model.layers[1].self_attn
-    plain = type(attention).forward
-    attention.forward = lambda *a, **k: [x * 2 for x in plain(attention, *a, **k)[:1]] + [None]
+    model.model.layers[1].self_attn.scaling = 0.1  # nobody looks for this
     assert not why_not(model)
     assert isinstance(backbone_of(model), ModuleBackbone)
     assert "numbers differ" in caplog.text

@@ -20,6 +20,9 @@ class GrowingLayer(DynamicLayer):
     ``keys`` and ``values`` are views of the buffers. A step writes n positions instead of copying all L.
     """
 
+    keys: Any  # None at first
+    values: Any
+
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self._reserve(key_states, value_states, room_for(key_states.shape[-2]), 0)
@@ -51,7 +54,7 @@ class GrowingLayer(DynamicLayer):
     def crop(self, tokens_to_remove: int) -> None:
         self.crop_to(self.get_seq_length() - abs(tokens_to_remove))
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
+    def reorder_cache(self, beam_idx: Any) -> None:
         super().reorder_cache(beam_idx)
         self._adopt()
 
@@ -75,7 +78,7 @@ class GrowingLayer(DynamicLayer):
     def of(cls, layer: DynamicLayer) -> GrowingLayer:
         """What a plain dynamic layer holds, as a growing one."""
         grown = cls()
-        if layer.get_seq_length():
+        if layer.keys is not None and layer.values is not None and layer.get_seq_length():
             grown.update(layer.keys, layer.values)
         return grown
 

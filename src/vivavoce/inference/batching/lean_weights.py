@@ -36,7 +36,7 @@ def why_not(model: Any) -> str:
     if model.training and config.attention_dropout:
         return "dropout"
     for name, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"):
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             return f"a hook on {name or 'the model'}"
     for i, layer in enumerate(inner.layers):
         parts = [getattr(layer.self_attn, n) for n in _PROJECTIONS] + [

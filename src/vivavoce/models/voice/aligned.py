@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.models.layers import RMSNorm, TransformerLayer, rotary_angles
+from vivavoce.models.layers import Angles, RMSNorm, TransformerLayer, rotary_angles
 from vivavoce.models.voice.duration import DurationHead
 
 
@@ -202,13 +202,14 @@ class AlignedVoice(nn.Module):
         slots = len(config.slot_levels)
         cos, sin = rotary_angles(slots, config.depth_size // config.depth_heads, hidden.device)
         base = self.depth_in(hidden)
-        past: list[Any] = [None] * len(self.depth)
+        layers = [cast("TransformerLayer", layer) for layer in self.depth]
+        past: list[Angles | None] = [None] * len(layers)
         codes: list[Tensor] = []
         for slot, level in enumerate(config.slot_levels):
             x = base + self.slot_embedding.weight[slot]
             if codes:
                 x = x + self.depth_code_embedding(codes[-1] + self.offsets[slot - 1])
-            for i, layer in enumerate(self.depth):
+            for i, layer in enumerate(layers):
                 x, past[i] = layer.step(x, (cos[slot : slot + 1], sin[slot : slot + 1]), past[i])
             logits = self.heads[level](self.depth_norm(x)).float()
             code = logits.argmax(-1)
@@ -219,9 +220,3 @@ class AlignedVoice(nn.Module):
                     code[row] = torch.multinomial(odds, 1, generator=generator)[0]
             codes.append(code)
         return torch.stack(codes, dim=1)
-
-    def draw_frame(
-        self, hidden: Tensor, temperature: float = 0.0, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Codes int64 [1, K] of the next frame from hidden [1, D]."""
-        return self.draw_frames(hidden, [temperature], [generator])
