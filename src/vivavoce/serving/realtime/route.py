@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Request, WebSocket
 from fastapi.responses import JSONResponse
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
 from vivavoce.serving.access import Access
@@ -66,7 +67,7 @@ class Realtime:
         """Give the threads back."""
         self._hearing.shutdown(wait=False, cancel_futures=True)
 
-    def admit(self, socket: WebSocket) -> str:
+    def admit(self, socket: HTTPConnection) -> str:
         """Who calls.
 
         Raises:
@@ -257,7 +258,14 @@ async def realtime(socket: WebSocket) -> None:
         await shared.serve(socket, caller)
 
 
-def _authorization(socket: WebSocket) -> str:
+@router.get("/v1/realtime", include_in_schema=False)
+async def why_refused(request: Request) -> None:
+    """Say why a socket would be refused: browsers show their pages nothing of a refused handshake."""
+    request.app.state.realtime.admit(request)
+    raise Refusal(426, "this address is a WebSocket; connect with one.", "upgrade_required")
+
+
+def _authorization(socket: HTTPConnection) -> str:
     """The header, or what browsers can send instead."""
     given = socket.headers.get("authorization")
     if given is not None:
