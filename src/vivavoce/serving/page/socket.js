@@ -13,8 +13,9 @@ export class Socket {
 
   open(model, key) {
     this.close();
-    const address = new URL(`v1/realtime?model=${encodeURIComponent(model)}`, document.baseURI);
-    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const http = new URL(`v1/realtime?model=${encodeURIComponent(model)}`, document.baseURI);
+    const address = new URL(http);
+    address.protocol = http.protocol === "https:" ? "wss:" : "ws:";
     const protocols = ["realtime"];
     if (key) protocols.push(`openai-insecure-api-key.${key}`); // the only place where a browser can put it
     this.on.state("connecting");
@@ -27,6 +28,10 @@ export class Socket {
     }
     this.ws = ws;
     let refusal = "";
+    let opened = false;
+    ws.onopen = () => {
+      opened = true;
+    };
     ws.onmessage = ({ data }) => {
       if (this.ws !== ws) return;
       const event = JSON.parse(data);
@@ -34,10 +39,12 @@ export class Socket {
       if (event.type === "session.created") this.on.state("open");
       this.on.event(event);
     };
-    ws.onclose = ({ code, reason }) => {
+    ws.onclose = async ({ code, reason }) => {
+      if (this.ws !== ws) return;
+      const why = opened ? refusal || reason : await whyRefused(http, key);
       if (this.ws !== ws) return;
       this.ws = null;
-      this.on.state("closed", said(code, reason || refusal));
+      this.on.state("closed", why || said(code));
     };
   }
 
@@ -52,10 +59,20 @@ export class Socket {
   }
 }
 
-function said(code, reason) {
-  if (code === 1013) return reason || "The server is full. Try again in a moment.";
-  if (code === 1012 || code === 1001) return reason || "The server is going down.";
-  if (reason) return reason;
+// A page is not told why a socket was refused, but it can ask the same address.
+async function whyRefused(address, key) {
+  try {
+    const answer = await fetch(address, { headers: key ? { Authorization: `Bearer ${key}` } : {} });
+    const { error } = await answer.json();
+    return answer.status === 426 ? "" : error.message;
+  } catch {
+    return ""; // not there at all
+  }
+}
+
+function said(code) {
+  if (code === 1013) return "The server is full. Try again in a moment.";
+  if (code === 1012 || code === 1001) return "The server is going down.";
   return code === 1006 ? "The connection to the server was lost or refused." : `The server hung up (${code}).`;
 }
 
