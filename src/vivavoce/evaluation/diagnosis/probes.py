@@ -107,7 +107,8 @@ def audio_losses(
                 losses[name] = lag_losses(assistant, prompt, right, (0,))["0"]
         except VivavoceError:
             continue
-        rows.append({"task": task.name, "id": case.question.id, **losses})
+        of = "transcript" if writes_first else "answer"
+        rows.append({"task": task.name, "id": case.question.id, "of": of, **losses})
     return rows
 
 

@@ -190,11 +190,12 @@ def _base(model: Any, own: Answerer, settings: RunSettings, make: Any) -> tuple[
         return None, "the model is behind an endpoint; name its language model by the setting base"
     config = own.assistant.model.config
     name = config.text_model_ref
+    if not name and own.name == NANO:
+        return None, "the bundle's language model was made together with its ears; there was none before"
+    if not name and _of_the_bundle(own.assistant):
+        return make(NANO), ""
     if not name:
-        return (
-            None,
-            "the model does not name the language model it was made from; name one by the setting base",
-        )
+        return None, "the model names no language model that it was made from; name one by the setting base"
     if "language_model" not in config.lora:
         return None, f"its language model is {name}, unchanged, so that nothing can be lost"
     return make(str(name)), ""
