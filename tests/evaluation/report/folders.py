@@ -121,13 +121,13 @@ def make_folder(
         systems["cascade"] = answered(questions, share(count, cascade), ttft_s=0.9)
     systems["typed"] = answered(questions, share(count, count - 1))
     write_task(folder, "questions", questions, systems)
-    said = {"noisy": "one two three four", "noisy_snr10": "one two three", "noisy_snr0": "one"}
+    said = {"noisy": "red green blue white", "noisy_snr10": "red green blue", "noisy_snr0": "red"}
     for task, words in said.items():
         level = {"noisy": None, "noisy_snr10": 10.0, "noisy_snr0": 0.0}[task]
-        right = ("one two three four",)
+        right = ("red green blue white",)
         asked = [Question(f"n{i}", right, right[0], language="en", snr_db=level) for i in range(6)]
         heard = [Outcome(q.id, words, words, ttft_s=0.1 * (i + 1)) for i, q in enumerate(asked)]
-        cascade_heard = [Outcome(q.id, "one two") for q in asked]
+        cascade_heard = [Outcome(q.id, "red green") for q in asked]
         write_task(folder, task, asked, {"model": heard, "cascade": cascade_heard})
     text = [Question(f"t{i}", (f"answer {i}",), f"say {i}", language="en") for i in range(count)]
     typed = {"typed": answered(text, share(count, after))}

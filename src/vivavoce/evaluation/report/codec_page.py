@@ -65,7 +65,7 @@ def _page(report: CodecReport, players: Players, folder: Path) -> Iterator[str]:
         yield f"<tr><td>{escape(name)} ({score.better} is better)</td>{shown}</tr>"
     yield "</table></div>"
     for sentence in report.unscored:
-        yield f'<p class="few" style="white-space:normal">{escape(sentence)}</p>'
+        yield f'<p class="few">{escape(sentence)}</p>'
     yield '<details><summary>how these figures are made</summary><ul class="small">'
     for name, score in report.scores.items():
         yield f"<li>{escape(f'{name}: {settings_words(score.settings)}; 95 % interval by {score.interval}')}</li>"

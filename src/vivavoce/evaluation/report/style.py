@@ -45,7 +45,7 @@ a { color: var(--link); } nav a { margin-right: .9rem; white-space: nowrap; }
 td, th { text-align: left; padding: .25rem 1.1rem .25rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.v { white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; } tr.own td { font-weight: 600; }
-.few { color: var(--warn); font-size: .8rem; white-space: nowrap; }
+.few { color: var(--warn); font-size: .8rem; } span.few { white-space: nowrap; }
 svg { display: block; max-width: 100%; height: auto; margin: .4rem 0; } svg text { fill: var(--soft); }
 .key span { margin-right: 1rem; white-space: nowrap; } .dot { display: inline-block; width: .7rem; height: .7rem;
   border-radius: 50%; margin-right: .35rem; }

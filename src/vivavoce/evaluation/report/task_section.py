@@ -41,7 +41,7 @@ def task_section(task: TaskReport, model: ModelReport, players: Players, anchor:
         yield '<p class="few">A synthetic stand-in: these figures are not those of the published data.</p>'
     for verdict in task.verdicts:
         kind = verdict.claim if verdict.about in ("cascade", "original", "retention") else ""
-        yield f'<div class="word {kind}">{escape(verdict.words)}</div>'
+        yield f'<div class="word {kind}">{escape(verdict.words[:1].upper() + verdict.words[1:])}</div>'
     yield from _scores(task, model)
     if task.sweep is not None:
         yield f"<h3>Over noise: {escape(task.scores.metric)}</h3>"
@@ -86,7 +86,7 @@ def _scores(task: TaskReport, model: ModelReport) -> Iterator[str]:
     deciding = {s: score for s in task.scores.scores if (score := task.scores.deciding(s)) is not None}
     yield draw_intervals(deciding)
     for sentence in task.scores.unscored:
-        yield f'<p class="few" style="white-space:normal">{escape(sentence)}</p>'
+        yield f'<p class="few">{escape(sentence)}</p>'
     rows: dict[str, list[str]] = {}
     for system, scores in task.scores.scores.items():
         for metric, score in scores.items():
@@ -151,7 +151,7 @@ def _poor(poor: Poor, task: TaskReport, model: ModelReport, players: Players) ->
         yield f"<div>asked: {escape(question.question)}</div>"
     if outcome.hypothesis is None:
         why = outcome.error or ("it said that it did not understand" if not outcome.understood else "")
-        yield f'<div class="few" style="white-space:normal">no answer{escape(f": {why}" if why else "")}</div>'
+        yield f'<div class="few">no answer{escape(f": {why}" if why else "")}</div>'
     pieces = " ".join(f"{TAGS[kind][0]}{escape(text)}{TAGS[kind][1]}" for kind, text in poor.diff if text)
     yield f'<div class="diff">{pieces}</div>'
     if outcome.transcript:

@@ -123,6 +123,8 @@ def task_verdicts(task: TaskScores, systems: Mapping[str, str]) -> list[Verdict]
         other = task.deciding(about)
         if other is not None:
             named = systems.get(about, "").partition(" (")[0] if about == "cascade" else ""
+            if task.answers.record.kind == "transcribe":
+                named = named.partition(", then ")[0]  # nothing follows the recogniser
             words = named or COMPARED_WITH[about]
             verdicts.append(compare_systems(about, other, model, words, called))
         elif about == "cascade":
