@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cli.running import Outcome
-from tests.cli.stand_in import StandIn
+from tests.cli.stand_in import StandIn, StandInSession
 
 from vivavoce.audio.files import write_audio
 from vivavoce.cli.main import main
@@ -52,6 +52,7 @@ def tone(tmp_path) -> Path:
 def stand_in(monkeypatch) -> StandIn:
     """Every model that is loaded is this stand-in."""
     import vivavoce.inference.assistant as room
+    import vivavoce.inference.session as sessions
 
     assistant = StandIn()
 
@@ -60,4 +61,5 @@ def stand_in(monkeypatch) -> StandIn:
         return assistant
 
     monkeypatch.setattr(room, "load", load)
+    monkeypatch.setattr(sessions, "Session", StandInSession)
     return assistant

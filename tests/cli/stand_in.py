@@ -25,12 +25,14 @@ class StandIn:
         error: Raised by the next answer instead of answering.
     """
 
+    voices = ("low",)
     hears, speaks, chats, clips_first, sample_rate = True, True, True, False, RATE
 
     def __init__(self) -> None:
         self.loaded: list[tuple[str, str | None, str | None]] = []
         self.asked: list[tuple[list[dict[str, Any]], bool, str | None, dict[str, Any]]] = []
         self.error: BaseException | None = None
+        self.sessions: list[StandInSession] = []
 
     def stream(
         self, messages: Any, audio: bool = False, voice: str | None = None, **options: Any
@@ -45,7 +47,12 @@ class StandIn:
         if isinstance(content, list):
             for part in content:
                 if part["type"] == "audio":
-                    yield Delta(transcript=f"{self._seconds(part['audio']):.1f} ")
+                    seconds = (
+                        len(part["audio"]) / part["sampling_rate"]
+                        if "sampling_rate" in part
+                        else self._seconds(part["audio"])
+                    )
+                    yield Delta(transcript=f"{seconds:.1f} ")
                     yield Delta(transcript="seconds")
         if self.error is not None:
             error, self.error = self.error, None
@@ -67,7 +74,65 @@ class StandIn:
         pieces = [Delta(audio=np.full(RATE, 0.25, np.float32), sample_rate=RATE, word=("you", 0.0, 0.5))]
         return collect(pieces, RATE)
 
+    def check_can_answer(self, audio: bool = False, voice: str | None = None) -> None:
+        if voice not in (None, "low"):
+            raise ConfigError(f"unknown voice {voice!r}. this model has: low.")
+
     @staticmethod
     def _seconds(source: Any) -> float:
         waveform, rate = read_audio(source)
         return waveform.size / rate
+
+
+class StandInSession:
+    """The calls of a session that the command line uses; recordings are kept as arrays."""
+
+    def __init__(self, assistant: StandIn, *, messages: Any = (), **options: Any) -> None:
+        self._assistant, self._begin, self._options = assistant, list(messages), options
+        self.interrupted: list[float | None] = []
+        assistant.sessions.append(self)
+        self.reset()
+
+    def reset(self) -> None:
+        self.messages, self._parts, self.answering = list(self._begin), [], False
+
+    def feed_text(self, text: str) -> None:
+        self._parts.append(text)
+
+    def feed_audio(self, chunk: np.ndarray, sample_rate: int) -> None:
+        assert chunk.ndim == 1
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, dict):
+            last["audio"] = np.concatenate([last["audio"], chunk])
+        else:
+            self._parts.append({"type": "audio", "audio": chunk, "sampling_rate": sample_rate})
+
+    def forget_input(self) -> None:
+        self._parts = []
+
+    def respond(self, audio: bool = False, voice: str | None = None) -> Iterator[Delta]:
+        content = self._parts[0] if isinstance(self._parts[0], str) else self._parts
+        self._parts, self._text, self.answering = [], "", True
+        self.messages.append({"role": "user", "content": content})
+        return self._respond(audio, voice)
+
+    def _respond(self, audio: bool, voice: str | None) -> Iterator[Delta]:
+        try:
+            for delta in self._assistant.stream(self.messages, audio, voice, **self._options):
+                self._text += delta.text
+                yield delta
+        except Exception:
+            self.messages.pop()
+            self.answering = False
+            raise
+        self._end()
+
+    def interrupt(self, played_s: float | None = None) -> str:
+        self.interrupted.append(played_s)
+        if self.answering:
+            self._end()
+        return self._text
+
+    def _end(self) -> None:
+        self.answering = False
+        self.messages.append({"role": "assistant", "content": self._text})

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.cli.assistants import open_assistant
+from vivavoce.cli.assistants import open_assistant, reply_row
 from vivavoce.cli.conversation import Conversation
 from vivavoce.cli.files import STREAM, check_recording, check_sound_path
 from vivavoce.cli.options import Debug, Device, Json, Quantize, Seed
+from vivavoce.cli.question import ask, save_answer
 from vivavoce.cli.recordings import expand_recordings
-from vivavoce.cli.screen import print_result
+from vivavoce.cli.screen import print_json, print_result
 from vivavoce.cli.tasks import TRAJECTORY, Trajectories, task_text
 
 
@@ -40,6 +41,10 @@ def chat(
     ] = False,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="Speak the answer into this file.")
+    ] = None,
+    out_dir: Annotated[
+        str | None,
+        typer.Option("--out-dir", metavar="DIR", help="In a conversation: keep each spoken answer as a wav."),
     ] = None,
     system: Annotated[
         str | None, typer.Option("--system", "-s", metavar="TEXT", help="System prompt.")
@@ -73,9 +78,10 @@ def chat(
 ) -> None:
     """Ask by text or voice; a conversation if neither --text nor --audio is given.
 
-    In a conversation: /audio FILE asks with a recording, /save FILE keeps the last spoken answer, /reset
-    starts anew, /help lists these, /quit or Ctrl-D leaves. Questions are also read from a pipe, one per
-    line. Sampling options not given come from the model.
+    In a conversation: /audio FILE asks with a recording and /mic by the microphone, /say on|off switches
+    speech, /voice chooses one, /save FILE keeps the last spoken answer, /reset starts anew, /help lists
+    these. Ctrl-C breaks an answer off, Ctrl-D leaves. Questions are also read from a pipe, one per line.
+    Sampling options not given come from the model.
 
     With --task trajectory, each recording is one turn of the user in a dialogue, and the answer tells how the
     emotions went; without --audio, dialogues are read line by line.
@@ -103,7 +109,11 @@ def chat(
     if text is not None and not text.strip() and not files:
         raise ConfigError("--text is empty; wanted a question.")
     if out is not None and text is None and not files:
-        raise ConfigError("--out keeps one answer, to --text or --audio; in a conversation use /save FILE.")
+        raise ConfigError(
+            "--out keeps one answer, to --text or --audio; in a conversation use --out-dir DIR."
+        )
+    if out_dir is not None and (text is not None or files):
+        raise ConfigError("--out-dir is for conversations; --out FILE keeps one answer.")
     if task == TRAJECTORY and (out or voice or system):
         raise ConfigError("--task trajectory answers in text; leave out --out, --voice and --system.")
     assistant = open_assistant(model, quantize, device)
@@ -116,15 +126,15 @@ def chat(
         return
     if task:
         text = task_text(assistant, task, text)
-    conversation = Conversation(assistant, model, options, system=system, voice=voice, json=json)
     if text is None and not files:
+        conversation = Conversation(assistant, model, options, system, voice, json, out_dir)
         if not conversation.interactive():
             raise typer.Exit(2)
         return
-    reply = conversation.ask(files, text, speak=out is not None)
+    reply = ask(assistant, files, text, options, system, voice, speak=out is not None, json=json)
     if out is not None:
-        conversation.save(out)
+        save_answer(reply, out)
     if json:
-        conversation.print_row(reply, out, indent=1)
+        print_json(reply_row(reply, model, out))
     elif out is not None:
         print_result(f"{out}  {reply.timings.get('audio_s', 0.0):.2f} s")

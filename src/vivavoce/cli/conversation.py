@@ -1,17 +1,22 @@
-"""A conversation on a terminal or through a pipe: questions in, streamed answers out, and a few / commands."""
+"""A conversation on a terminal or through a pipe: a session with the model, and a few / commands."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.base.errors import ConfigError, SessionError, VivavoceError
+from vivavoce.base.errors import ConfigError, ModelError, VivavoceError
 from vivavoce.cli.assistants import reply_row
-from vivavoce.cli.files import check_recording, check_sound_path, write_sound
-from vivavoce.cli.screen import note, print_error, print_json, print_result, print_stop, printable, working
+from vivavoce.cli.files import check_recording
+from vivavoce.cli.question import save_answer, show
+from vivavoce.cli.screen import note, print_error, print_json, print_stop
+from vivavoce.cli.sound import Loudspeaker, can_play, listen
 
 if TYPE_CHECKING:
     from vivavoce.inference.assistant import Assistant
@@ -20,14 +25,17 @@ if TYPE_CHECKING:
 PROMPT = "you> "
 HELP = """Type a question, or:
   /audio FILE   ask with a recording
+  /mic          ask by the microphone; Enter ends what you say
+  /say on|off   speak the answers, or only write them
+  /voice NAME   another voice; without NAME, which there are
   /save FILE    write the last spoken answer (.wav, .flac, .ogg, .opus, .mp3)
   /reset        forget the conversation
   /help         show this
-  /quit         leave (or Ctrl-D); Ctrl-C stops an answer"""
+  /quit         leave (or Ctrl-D); Ctrl-C breaks an answer off"""
 
 
 class Conversation:
-    """Keeps the messages, asks the assistant and shows what comes back.
+    """Feeds a session, shows and plays what comes back.
 
     Args:
         assistant: From ``open_assistant``.
@@ -36,6 +44,7 @@ class Conversation:
         system: System prompt.
         voice: Voice of spoken answers.
         json: Print nothing but rows of JSON on stdout.
+        out_dir: Folder for spoken answers, ``answer-001.wav`` and so on.
     """
 
     def __init__(
@@ -46,94 +55,73 @@ class Conversation:
         system: str | None = None,
         voice: str | None = None,
         json: bool = False,
+        out_dir: str | None = None,
     ) -> None:
-        self._assistant, self._model, self._options = assistant, model, options
-        self._system, self._voice, self._json = system, voice, json
-        self._messages: list[dict[str, Any]] = []
+        from vivavoce.inference.session import Session
+
+        begin = [{"role": "system", "content": system}] if system else []
+        self._session = Session(assistant, messages=begin, **options)
+        self._assistant, self._model, self._json = assistant, model, json
+        self._voice, self._out_dir = voice, Path(out_dir) if out_dir else None
+        self._say = assistant.speaks
+        self._typed = sys.stdin.isatty()
+        self._plays = self._say and self._typed and not json and can_play()
         self._last: Reply | None = None
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything but the system prompt."""
-        self._messages = [{"role": "system", "content": self._system}] if self._system else []
-        self._last = None
-
-    def ask(self, files: Sequence[str], text: str | None, speak: bool) -> Reply:
-        """Put a question, show the answer while it comes, and remember both.
-
-        Args:
-            files: Recordings.
-            text: Typed words beside or instead of them.
-            speak: Have the answer spoken too.
-
-        Raises:
-            VivavoceError: The question cannot be answered; the conversation is as it was before.
-        """
-        from vivavoce.inference.collect import collect
-
-        words: list[dict[str, Any]] = [{"type": "text", "text": text}] if text is not None else []
-        clips: list[dict[str, Any]] = [{"type": "audio", "audio": file} for file in files]
-        content = clips + words if self._assistant.clips_first else words + clips
-        question = {"role": "user", "content": content if files else text}
-        stream = self._assistant.stream(
-            [*self._messages, question], audio=speak, voice=self._voice if speak else None, **self._options
-        )
-        rate = self._assistant.sample_rate if speak else None
-        reply = collect(stream if self._json else self._show(stream), rate)
-        if len(files) == 1 and reply.understood and reply.transcript:
-            clips[0]["transcript"] = reply.transcript
-        self._messages += [question, {"role": "assistant", "content": reply.text}]
-        self._last = reply
-        return reply
-
-    def save(self, out: str) -> None:
-        """Write the last spoken answer.
-
-        Raises:
-            AudioError: The file cannot be written.
-            SessionError: There is no spoken answer.
-        """
-        check_sound_path(out)
-        reply = self._last
-        if reply is None or reply.audio is None or not reply.sample_rate or not len(reply.audio):
-            raise SessionError("there is no spoken answer to save yet.")
-        write_sound(out, reply.audio, reply.sample_rate)
-
-    def print_row(self, reply: Reply, out: str | None, indent: int | None = None) -> None:
-        """Print an answer as JSON."""
-        print_json(reply_row(reply, self._model, out), indent=indent)
+        self._num_answers = 0
+        if voice is not None:
+            assistant.check_can_answer(True, voice)
 
     def interactive(self) -> bool:
         """Answer questions until the input ends; False if a line of a pipe could not be answered."""
-        typed, fine = sys.stdin.isatty(), True
-        if typed and not self._json:
-            note(f"Talking with {self._model}. /help lists what else there is; /quit leaves.")
-        for line in _typed_lines(self._json) if typed else sys.stdin:
-            if line.strip() in ("/quit", "/exit"):
+        fine = True
+        if self._typed and not self._json:
+            note(f"Talking with {self._model}. /help lists what else there is; Ctrl-D leaves.")
+            if self._say and not self._plays and self._out_dir is None:
+                note("No loudspeaker: answers are written; --out-dir DIR or /save FILE keeps their sound.")
+        while (line := self._read_line()) is not None:
+            if line in ("/quit", "/exit"):
                 break
             try:
-                self._take(line.strip())
+                self._take(line)
             except VivavoceError as error:
                 print_error(str(error))
-                fine = typed
-            except KeyboardInterrupt:
-                if not typed:
-                    raise
-                print_stop("stopped.")
+                fine = self._typed
         return fine
+
+    def _read_line(self) -> str | None:
+        """The next line; None at the end. Ctrl-C at an empty prompt says how to leave."""
+        if not self._typed:
+            line = sys.stdin.readline()
+            return line.strip() if line else None
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  (editing and recall)
+        while True:
+            try:
+                if self._json:
+                    print(PROMPT, end="", file=sys.stderr, flush=True)
+                return input("" if self._json else PROMPT).strip()
+            except EOFError:
+                print(file=sys.stderr)
+                return None
+            except KeyboardInterrupt:
+                note("\nCtrl-D leaves.")
 
     def _take(self, line: str) -> None:
         """One line of input: a question or a command."""
         if not line:
             return
         if not line.startswith("/"):
-            self._answer([], line)
+            self._session.feed_text(line)
+            self._answer()
             return
         name, _, argument = line.partition(" ")
         commands: dict[str, Callable[[str], None]] = {
-            "/audio": self._audio_command,
-            "/save": self._save_command,
-            "/reset": lambda _: self.reset(),
+            "/audio": self._ask_with_file,
+            "/mic": lambda _: self._ask_by_microphone(),
+            "/say": self._switch_speech,
+            "/voice": self._choose_voice,
+            "/save": self._save,
+            "/reset": lambda _: self._reset(),
             "/help": lambda _: note(HELP),
         }
         if name not in commands:
@@ -145,45 +133,142 @@ class Conversation:
             raise ConfigError(f"{name} needs the name of a file.")
         commands[name](argument)
 
-    def _answer(self, files: list[str], text: str | None) -> None:
-        reply = self.ask(files, text, speak=self._assistant.speaks)
-        if self._json:
-            self.print_row(reply, None)
+    # commands
 
-    def _audio_command(self, file: str) -> None:
+    def _ask_with_file(self, file: str) -> None:
+        from vivavoce.audio.files import read_audio
+
         check_recording(file)
-        self._answer([file], None)
+        waveform, rate = read_audio(file)
+        self._session.feed_audio(waveform if waveform.ndim == 1 else waveform.mean(axis=0), rate)
+        self._answer()
 
-    def _save_command(self, file: str) -> None:
-        self.save(file)
+    def _ask_by_microphone(self) -> None:
+        if not self._typed:
+            raise ConfigError("/mic needs a terminal, where Enter ends what you say; use /audio FILE.")
+        if not self._assistant.hears:
+            raise ModelError(f"{self._model} does not hear; type your question.")
+        heard_s, told = 0.0, False
+        try:
+            for samples, rate in listen():
+                if not told:
+                    note("listening; Enter ends it, Ctrl-C drops it.")
+                    told = True
+                self._session.feed_audio(samples, rate)  # read while you speak
+                heard_s += len(samples) / rate
+        except KeyboardInterrupt:
+            self._session.forget_input()
+            print_stop("dropped.")
+            return
+        if not heard_s:
+            raise ConfigError("nothing was recorded; see that a microphone is there and not muted.")
+        self._answer()
+
+    def _switch_speech(self, word: str) -> None:
+        if word not in ("on", "off", ""):
+            raise ConfigError(f"/say {word}: wanted on or off.")
+        if word == "on" and not self._assistant.speaks:
+            raise ModelError(f"{self._model} answers in text only.")
+        self._say = word == "on" if word else self._say
+        note(f"answers are {'spoken' if self._say else 'written'}.")
+
+    def _choose_voice(self, name: str) -> None:
+        if name:
+            self._assistant.check_can_answer(True, name)
+            self._voice = name
+        voices = ", ".join(self._assistant.voices) or "one without a name"
+        note(f"voice: {self._voice or 'the first'}; there are: {voices}.")
+
+    def _save(self, file: str) -> None:
+        save_answer(self._last, file)
         note(f"saved {file}")
 
-    def _show(self, deltas: Iterable[Delta]) -> Iterator[Delta]:
-        """Print what is new of each delta, and pass it on."""
-        begun = ""
-        with contextlib.ExitStack() as waiting:
-            waiting.enter_context(working("thinking"))
-            for delta in deltas:
-                for part, new in (("heard", delta.transcript), ("answer", delta.text)):
-                    if new:
-                        waiting.close()
-                        start = "" if begun == part else ("\n" if begun else "") + f"{part}> "
-                        print_result(start + printable(new if begun == part else new.lstrip()), end="")
-                        begun = part
-                yield delta
-        if begun:
-            print_result("")
+    def _reset(self) -> None:
+        self._session.reset()
+        self._last = None
 
+    # answers
 
-def _typed_lines(json: bool) -> Iterator[str]:
-    """Lines from a terminal, with editing and recall where Python has readline."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
-    while True:
-        try:
-            if json:
-                print(PROMPT, end="", file=sys.stderr, flush=True)
-            yield input("" if json else PROMPT)
-        except EOFError:
-            print(file=sys.stderr)
+    def _answer(self) -> None:
+        """Have the session answer what was fed; Ctrl-C keeps of the answer what was given out."""
+        from vivavoce.inference.collect import collect
+
+        rate = self._assistant.sample_rate if self._say else None
+        stream = self._session.respond(audio=self._say, voice=self._voice if self._say else None)
+        with contextlib.ExitStack() as stack:
+            stopped = stack.enter_context(_stop_asked())
+            player = Loudspeaker(rate) if rate and self._plays else None
+            if player is not None:
+                stack.callback(player.close)
+            try:
+                deltas = self._played(stream, player, stopped)
+                reply = collect(deltas if self._json else show(deltas), rate)
+            except BaseException:
+                if self._session.answering:
+                    self._session.interrupt()
+                raise
+            while player is not None and player.left_s > 0 and not stopped:
+                time.sleep(0.02)
+            if stopped:
+                self._session.interrupt(player.played_s if player is not None else None)
+        if stopped:
+            print_stop("stopped.")
+        self._last = reply
+        self._tell(reply)
+
+    def _played(
+        self, deltas: Iterator[Delta], player: Loudspeaker | None, stopped: list[bool]
+    ) -> Iterator[Delta]:
+        for delta in deltas:
+            if player is not None and delta.audio is not None:
+                player.push(delta.audio)
+            yield delta
+            if stopped:
+                return
+
+    def _tell(self, reply: Reply) -> None:
+        """The file of a spoken answer, and how long things took."""
+        out = None
+        if self._out_dir is not None and reply.audio is not None and len(reply.audio):
+            self._num_answers += 1
+            out = str(self._out_dir / f"answer-{self._num_answers:03}.wav")
+            save_answer(reply, out)
+        if self._json:
+            print_json(reply_row(reply, self._model, out), indent=None)
             return
+        if out:
+            note(f"saved {out}")
+        if sys.stderr.isatty():
+            note(latency_line(reply.timings))
+
+
+def latency_line(timings: dict[str, float]) -> str:
+    """When the parts of an answer came, from the end of the question on."""
+    names = {
+        "transcript_s": "heard",
+        "ttft_s": "first word",
+        "first_audio_s": "first sound",
+        "total_s": "all",
+    }
+    parts = [f"{name} {1000 * timings[key]:.0f}" for key, name in names.items() if key in timings]
+    parts[-1] += " ms"
+    if timings.get("audio_s"):
+        parts.append(f"{timings['audio_s']:.1f} s of speech, RTF {timings['rtf']:.2f}")
+    return f"[{' · '.join(parts)}]"
+
+
+@contextlib.contextmanager
+def _stop_asked() -> Iterator[list[bool]]:
+    """A list that Ctrl-C fills, so that an answer is broken off between two pieces; a second one ends at once."""
+    asked: list[bool] = []
+
+    def note_it(*_: Any) -> None:
+        if asked or not sys.stdin.isatty():
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    before = signal.signal(signal.SIGINT, note_it)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
