@@ -18,7 +18,7 @@ from vivavoce.inference.reply import Delta
 from vivavoce.serving.app import Server
 from vivavoce.serving.engine import Engine
 from vivavoce.serving.limits import Limits
-from vivavoce.serving.running import listen
+from vivavoce.serving.running import Draining, listen
 
 KEY = "a secret of the tests"
 
@@ -58,7 +58,7 @@ def serving(
     server = Server(engine, keys, limits, **settings)
     door = listen("127.0.0.1", 0)
     port = door.getsockname()[1]
-    inner = uvicorn.Server(
+    inner = Draining(
         uvicorn.Config(server, log_config=None, access_log=False, ws="websockets-sansio", lifespan="on")
     )
     thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
@@ -106,6 +106,12 @@ class Patient(Engine):
         self.permits = threading.Semaphore(0)
         self.said, self.closed = 0, 0
         self.fault: Exception | None = None
+
+    def start(self) -> None:
+        """There is no model to run."""
+
+    def stop(self) -> None:
+        pass
 
     def let(self, words: int) -> None:
         for _ in range(words):

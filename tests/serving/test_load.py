@@ -19,7 +19,7 @@ from vivavoce.serving.gate import JsonLines
 from vivavoce.serving.limits import Limits
 
 ASKED = [{"role": "user", "content": "a secret question"}]
-LIMITS = Limits(max_queue=2, max_concurrent=6, send_idle_s=1.0, upload_idle_s=0.5)
+LIMITS = Limits(slots=1, max_queue=2, max_concurrent=6, send_idle_s=1.0, upload_idle_s=0.5)
 
 
 @pytest.fixture
@@ -82,6 +82,26 @@ def test_leaving_the_queue(live: Live, patient: Patient) -> None:
         patient.let(20)
         assert first.result().choices
     assert patient.said == 20
+
+
+def test_several_are_worked_on_at_once_and_who_leaves_frees_a_slot(patient: Patient) -> None:
+    limits = Limits(slots=2, max_queue=1)
+    with serving(patient, limits=limits) as live, ThreadPoolExecutor(3) as pool:
+        worker = live.server.service.worker
+        stream = ask(live, stream=True)
+        other = pool.submit(ask, live)
+        until(lambda: worker.working == 2)
+        third = pool.submit(ask, live)
+        until(lambda: worker.queued == 1)
+        with pytest.raises(openai.InternalServerError, match="1 requests wait"):
+            ask(live)
+        stream.close()
+        until(lambda: live.server.service.metrics.disconnected.value() == 1)
+        patient.let(2)  # each of the two says one more word
+        until(lambda: worker.queued == 0)
+        patient.let(60)
+        assert other.result().choices and third.result().choices
+        until(lambda: worker.working == 0)
 
 
 def test_a_full_queue_is_told_at_once(live: Live, patient: Patient) -> None:
@@ -176,7 +196,7 @@ def test_slow_readers_and_half_sent_bodies(live: Live, patient: Patient) -> None
 
 def test_work_that_takes_too_long_is_ended() -> None:
     patient = Patient(10_000)
-    with serving(patient, limits=Limits(max_work_s=0.3)) as live:
+    with serving(patient, limits=Limits(slots=1, max_work_s=0.3)) as live:
         stop = threading.Event()
 
         def drip() -> None:
@@ -192,7 +212,7 @@ def test_work_that_takes_too_long_is_ended() -> None:
 
 def test_waiting_too_long_in_the_queue_is_told() -> None:
     patient = Patient(1)
-    with serving(patient, limits=Limits(max_wait_s=0.1)) as live, ThreadPoolExecutor(2) as pool:
+    with serving(patient, limits=Limits(slots=1, max_wait_s=0.1)) as live, ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, live)
         until(lambda: live.server.service.worker.working == 1)
         second = pool.submit(ask, live)
@@ -218,7 +238,7 @@ def test_pages_that_are_named_may_call() -> None:
 
 def test_stopping_waits_for_running_answers() -> None:
     patient = Patient(5)
-    with serving(patient) as live, ThreadPoolExecutor(1) as pool:
+    with serving(patient, limits=Limits(slots=1)) as live, ThreadPoolExecutor(1) as pool:
         patient.let(1)
         stream = iter(ask(live, stream=True))
         assert next(stream).choices[0].delta.role == "assistant"
@@ -229,7 +249,7 @@ def test_stopping_waits_for_running_answers() -> None:
         patient.let(9)
         assert "".join(c.choices[0].delta.content or "" for c in stream) == "word word word word word"
         assert waiting.result().choices[0].message.content == "word word word word word"
-    assert not live.server.service.worker._thread.is_alive()
+    assert not any(thread.is_alive() for thread in live.server.service.worker._threads)
 
 
 def _accepts(live: Live) -> bool:

@@ -54,7 +54,11 @@ def serve(
     max_upload_mb: Annotated[float, typer.Option(metavar="MB", help="Largest request.")] = 25.0,
     max_audio_s: Annotated[float, typer.Option(metavar="S", help="Most audio in one request.")] = 300.0,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="Most tokens that may be asked for.")] = 4096,
-    max_queue: Annotated[int, typer.Option(metavar="N", help="Requests that may wait for the model.")] = 32,
+    slots: Annotated[
+        int,
+        typer.Option(metavar="N", help="Requests that are worked on at once; they share the model.", min=1),
+    ] = 8,
+    max_queue: Annotated[int, typer.Option(metavar="N", help="Requests that may wait for a slot.")] = 32,
     max_concurrent: Annotated[int, typer.Option(metavar="N", help="Requests of one caller at a time.")] = 8,
     requests_per_minute: Annotated[int, typer.Option(metavar="N", help="Of one caller; 0 is no limit.")] = 0,
     drain: Annotated[
@@ -100,6 +104,7 @@ def serve(
         max_upload_bytes=round(max_upload_mb * (1 << 20)),
         max_audio_s=max_audio_s,
         max_tokens=max_tokens,
+        slots=slots,
         max_queue=max_queue,
         max_concurrent=max_concurrent,
         requests_per_minute=requests_per_minute,

@@ -71,7 +71,11 @@ class Assistant:
         batcher: Batcher | None = None,
     ) -> None:
         self.model, self.processor, self.name = model, processor, name
-        self.calls: Calls = batcher or Calls(model)
+        self.use(batcher)
+
+    def use(self, batcher: Batcher | None) -> None:
+        """Run the model in a batcher's thread from now on, or in the caller's; sessions go on as they began."""
+        self.calls: Calls = batcher or Calls(self.model)
         self._speaker: AlignedSpeaker | None = None
 
     # what it can do
@@ -190,46 +194,69 @@ class Assistant:
             self._check_speaks()
             self._check_voice(voice)
 
-    def transcribe(self, source: Any, **options: Any) -> Transcript:
+    def transcribe(self, source: Any, translate: bool = False, **options: Any) -> Transcript:
         """Write down what is said in a recording.
 
         Args:
             source: Path, bytes, ``(array, sampling_rate)``, or an audio part.
+            translate: In English, whatever language is spoken; where ``translates``.
             options: Sampling.
 
         Raises:
             ModelError: The model does not hear, or was not made to transcribe.
             AudioError: The recording cannot be used.
         """
-        ears, sampling = self.model.config.audio_in, self.sampling(options)
-        if not isinstance(ears, TokensIn | EmbeddingsIn):
-            raise ModelError(
-                f"{self.name} does not hear; models that do: {self._models(lambda m: m.hears != 'no')}."
-            )
         began = time.perf_counter()
+        self._check_hears()
         wave = self._read(source)
         seconds = len(wave) / self.processor.sample_rate
-        part = {"type": "audio", "audio": wave, "sampling_rate": self.processor.sample_rate}
-        if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
-            with closing(self._turn([{"role": "user", "content": [part]}], sampling)) as turn:
-                text = "".join(turn.transcript())
-                understood = turn.understood()
-            turn.tally.reason = "stop" if understood else "refusal"
-            text = "" if self._is_unclear(text) else text
-        else:
-            if not ears.transcribe_prompt:
-                raise ModelError(
-                    f"{self.name} has no prompt for transcribing; chat with it about the recording."
-                )
-            asked = [{"type": "text", "text": ears.transcribe_prompt}, part]
-            if isinstance(ears, EmbeddingsIn) and ears.clip_after:
-                asked.reverse()  # such models were asked after the clip
-            with closing(self._turn([{"role": "user", "content": asked}], sampling)) as turn:
-                text = "".join(turn.text())
-            understood = bool(text.strip())
+        given = (wave, self.processor.sample_rate)
+        reply = collect(self.stream_transcribe(given, translate, **options))
         total = time.perf_counter() - began
         timings = {"total_s": total, "rtf": total / seconds}
-        return Transcript(text.strip(), understood, seconds, timings, turn.tally.finish())
+        return Transcript(reply.transcript, reply.understood, seconds, timings, reply.finish)
+
+    def stream_transcribe(self, source: Any, translate: bool = False, **options: Any) -> Iterator[Delta]:
+        """Write down what is said as the model reads it, as ``transcript`` of deltas; arguments and errors as
+        ``transcribe``. Models that decide about a whole recording give it in one piece.
+        """
+        ears, sampling = self._check_hears(), self.sampling(options)
+        if translate and not self.translates:
+            raise ModelError(f"{self.name} has no prompt for translating; chat with it about the recording.")
+        part = {"type": "audio", "audio": self._read(source), "sampling_rate": self.processor.sample_rate}
+        if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
+            return self._transcript([part], None, sampling)
+        prompt = self._translate_prompt if translate else ears.transcribe_prompt
+        if not prompt:
+            raise ModelError(f"{self.name} has no prompt for transcribing; chat with it about the recording.")
+        asked = [{"type": "text", "text": prompt}, part]
+        if isinstance(ears, EmbeddingsIn) and ears.clip_after:
+            asked.reverse()  # such models were asked after the clip
+        return self._transcript(asked, prompt, sampling)
+
+    def _transcript(
+        self, content: list[dict[str, Any]], prompt: str | None, sampling: SamplingOptions
+    ) -> Iterator[Delta]:
+        tally, text = Tally(), ""
+        with closing(self._turn([{"role": "user", "content": content}], sampling, tally)) as turn:
+            for piece in turn.transcript() if prompt is None else turn.text():
+                if piece and not self._is_unclear(piece):
+                    text += piece
+                    yield Delta(transcript=piece, logprobs=tally.take())
+            understood = turn.understood() if prompt is None else bool(text.strip())
+        reason = None if understood or prompt is not None else "refusal"
+        yield Delta(understood=understood, logprobs=tally.take(), finish=tally.finish(reason))
+
+    @property
+    def translates(self) -> bool:
+        """Whether ``transcribe(translate=True)`` works."""
+        return bool(self._translate_prompt)
+
+    @property
+    def _translate_prompt(self) -> str:
+        ears = self.model.config.audio_in
+        prompt = ears.prompts.get("translate", "") if isinstance(ears, EmbeddingsIn) else ""
+        return prompt.format("English") if "{}" in prompt else ""
 
     def say(self, text: str, voice: str | None = None, **options: Any) -> Reply:
         """Read a text aloud.
@@ -412,6 +439,14 @@ class Assistant:
         return self._speaker
 
     # checks
+
+    def _check_hears(self) -> TokensIn | EmbeddingsIn:
+        ears = self.model.config.audio_in
+        if not isinstance(ears, TokensIn | EmbeddingsIn):
+            raise ModelError(
+                f"{self.name} does not hear; models that do: {self._models(lambda m: m.hears != 'no')}."
+            )
+        return ears
 
     def _check_speaks(self) -> None:
         if not self.speaks:

@@ -1,4 +1,4 @@
-"""The one place where the server meets the model; everything here runs in the worker's thread."""
+"""The one place where the server meets the model; everything here runs in the worker's threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.assistant import Assistant
+from vivavoce.inference.batching.batcher import Batcher
 from vivavoce.inference.reply import Delta, Transcript
 from vivavoce.inference.session import Session
 from vivavoce.models.config import EmbeddingsIn, TokensIn
@@ -24,8 +25,26 @@ class Engine:
         name: Its id in requests.
     """
 
+    _batcher: Batcher | None = None
+
     def __init__(self, assistant: Assistant, name: str) -> None:
         self.assistant, self.name = assistant, name
+
+    def start(self) -> None:
+        """Run the model in a thread of its own from now on, for many callers at once."""
+        self._batcher = Batcher(self.assistant.model)
+        self.assistant.use(self._batcher)
+
+    def stop(self) -> None:
+        """End that thread."""
+        self.assistant.use(None)
+        if self._batcher is not None:
+            self._batcher.close()
+
+    @property
+    def open_sequences(self) -> int:
+        """Answers and sessions that hold a cache now."""
+        return self.assistant.calls.open_sequences
 
     # what it can do
 

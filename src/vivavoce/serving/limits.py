@@ -20,7 +20,8 @@ class Limits:
         max_speech_chars: Most characters to read aloud.
         max_tokens: Most new tokens of one answer that may be asked for.
         max_answers: Most answers to one question (``n``).
-        max_queue: Requests that may wait for the model; more get status 503.
+        slots: Requests that are worked on at once; they share the model's forwards.
+        max_queue: Requests that may wait for a slot; more get status 503.
         max_wait_s: Longest wait in the queue, seconds; then status 503.
         max_work_s: Longest time the model works on one request, seconds; it is stopped at the next delta.
         max_concurrent: Requests of one caller at a time; more get status 429.
@@ -51,6 +52,7 @@ class Limits:
     max_speech_chars: int = 4096
     max_tokens: int = 4096
     max_answers: int = 8
+    slots: int = 8
     max_queue: int = 32
     max_wait_s: float = 60.0
     max_work_s: float = 300.0

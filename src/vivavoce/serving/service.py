@@ -47,12 +47,14 @@ class Service:
         self.messages = MessageReader(self.decoder, engine.takes_tools, self.spoken, fetcher, limits)
 
     async def start(self) -> None:
+        self.engine.start()
         self.worker.start()
         if self.decoder is not None:
             await self.decoder.start()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.worker.stop)
+        await asyncio.to_thread(self.engine.stop)
         if self.decoder is not None:
             await self.decoder.close()
 

@@ -1,6 +1,7 @@
-"""One thread that owns the model: requests wait in a bounded queue, deltas go back to the event loop.
+"""Threads that work on requests, one each: the others wait in a bounded queue, deltas go back to the event loop.
 
-One request is worked on at a time. A request whose caller has left stops at its next delta.
+The model is not theirs: what they ask of it at one moment goes through it together (``inference.batching``). A request
+whose caller has left stops at its next delta, and its thread takes the next one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ _END = object()
 
 
 class Job:
-    """Work for the thread, seen from the event loop as an asynchronous iterator of what it makes.
+    """Work for a thread, seen from the event loop as an asynchronous iterator of what it makes.
 
     Args:
-        make: Makes the iterator; called in the thread.
+        make: Makes the iterator; called in a thread of the worker.
         loop: Where results go.
     """
 
@@ -34,11 +35,11 @@ class Job:
         self._done = False
 
     def cancel(self) -> None:
-        """Nobody wants the rest: the thread stops at the next delta, or leaves the job out."""
+        """Nobody wants the rest: it stops at the next delta, or is left out."""
         self.cancelled.set()
 
     def give(self, result: Any) -> None:
-        """Hand a result over from the thread; nothing happens once the loop is gone."""
+        """Hand a result over from a thread; nothing happens once the loop is gone."""
         try:
             self._loop.call_soon_threadsafe(self._results.put_nowait, result)
         except RuntimeError:  # the event loop is closed
@@ -70,32 +71,41 @@ class Job:
 
 
 class Worker:
-    """The thread and its queue.
+    """The threads and their queue.
 
     Args:
-        limits: Length of the queue, longest wait, longest work.
+        limits: Threads, length of the queue, longest wait, longest work.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting: deque[Job] = deque()
+        self._running: set[Job] = set()
         self._change = threading.Condition()
-        self._current: Job | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="vivavoce-model", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"vivavoce-slot-{i}", daemon=True)
+            for i in range(limits.slots)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Cancel everything and wait for the thread."""
+        """Cancel everything and wait for the threads."""
         with self._change:
             self._stopping = True
-            for job in (*self._waiting, *([self._current] if self._current else [])):
+            left, self._waiting = list(self._waiting), deque()
+            for job in (*left, *self._running):
                 job.cancel()
-            self._change.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            self._change.notify_all()
+        for job in left:
+            job.give(Refusal(503, "the server is stopping.", "stopping", retry_s=5))
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
 
     @property
     def queued(self) -> int:
@@ -105,8 +115,8 @@ class Worker:
 
     @property
     def working(self) -> int:
-        """Jobs in the thread: 0 or 1."""
-        return int(self._current is not None)
+        """Jobs that are worked on: 0 to ``limits.slots``."""
+        return len(self._running)
 
     def submit(self, make: Callable[[], Iterator[Any]]) -> Job:
         """Queue work; to be called in the event loop.
@@ -119,8 +129,7 @@ class Worker:
             if self._stopping:
                 raise Refusal(503, "the server is stopping.", "stopping", retry_s=5)
             self._waiting = deque(j for j in self._waiting if not j.cancelled.is_set())
-            busy = self._current is not None or bool(self._waiting)
-            if busy and len(self._waiting) >= self._limits.max_queue:
+            if len(self._running) + len(self._waiting) - self._limits.slots >= self._limits.max_queue:
                 raise Refusal(
                     503, f"{len(self._waiting)} requests wait already; try again.", "overloaded", retry_s=2
                 )
@@ -134,14 +143,15 @@ class Worker:
                 while not self._waiting and not self._stopping:
                     self._change.wait()
                 if self._stopping:
-                    left, self._waiting = list(self._waiting), deque()
-                    break
-                self._current = self._waiting.popleft()
-            self._work(self._current)
-            with self._change:
-                self._current = None
-        for job in left:
-            job.give(Refusal(503, "the server is stopping.", "stopping", retry_s=5))
+                    return
+                job = self._waiting.popleft()
+                self._running.add(job)
+            try:
+                self._work(job)
+            finally:
+                with self._change:
+                    self._running.discard(job)
+                del job  # what it holds is to be free while the thread waits
 
     def _work(self, job: Job) -> None:
         began = time.monotonic()
