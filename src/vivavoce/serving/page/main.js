@@ -247,6 +247,13 @@ find("composer").addEventListener("submit", (event) => {
   });
 });
 
+for (const idea of find("ideas").children) {
+  idea.addEventListener("click", () => {
+    find("text").value = idea.textContent;
+    find("composer").requestSubmit();
+  });
+}
+
 function send(file) {
   if (!file || !socket.isOpen) return;
   view.noError();

@@ -24,6 +24,7 @@ export class Talk {
     this.response = null; // id of the one that is being made
     this.latency = new Map(); // item id -> { end, text, audio, ... }
     this.stopped = new Set(); // items whose speech was broken off
+    this.unread = null; // item of a file whose transcript may come with the answer
     this.pending = null; // bubble of what is being said with the button held
     this.endListening();
   }
@@ -103,15 +104,15 @@ export class Talk {
   }
 
   upload(bytes, name, seconds) {
-    this.ask({ type: "input_audio", audio: toBase64(bytes) }, "");
+    this.ask({ type: "input_audio", audio: toBase64(bytes) }, "Recording");
+    this.unread = this.asked;
     this.view.note(this.asked, "user", [[`${name}, ${seconds.toFixed(1)} s`, ""]]);
   }
 
   ask(content, shown) {
     this.breakOff(true);
     this.asked = `item_${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}`;
-    if (shown) this.view.say(this.asked, "user", shown, true);
-    else this.view.wait(this.asked, "user", "Recording");
+    this.view.say(this.asked, "user", shown, true);
     this.socket.send("conversation.item.create", {
       item: { id: this.asked, type: "message", role: "user", content: [content] },
     });
@@ -253,10 +254,11 @@ const HANDLERS = {
     this.socket.send("conversation.item.retrieve", { item_id });
   },
 
-  // What the model keeps of an answer that was broken off.
+  // What the model keeps of an answer that was broken off, or what it heard in a file.
   "conversation.item.retrieved"({ item }) {
-    if (!this.stopped.has(item.id)) return;
-    this.view.cut(item.id, item.content.map((part) => part.transcript ?? "").join(""));
+    const text = item.content.map((part) => part.transcript ?? "").join("");
+    if (this.stopped.has(item.id)) this.view.cut(item.id, text);
+    else if (item.role === "user" && text) this.view.say(item.id, "user", text, true);
   },
 
   "conversation.item.deleted"({ item_id }) {
@@ -291,6 +293,8 @@ const HANDLERS = {
 
   "response.done"({ response }) {
     if (this.response === response.id) this.response = null;
+    if (this.unread) this.socket.send("conversation.item.retrieve", { item_id: this.unread });
+    this.unread = null;
     for (const { id } of response.output ?? []) {
       this.player?.complete(id);
       const turn = this.latency.get(id);

@@ -7,6 +7,12 @@ export const CONNECTION = { connecting: "Connecting", open: "Connected", closed:
 export class View {
   constructor() {
     this.turns = new Map(); // item id -> elements
+    this.atEnd = true; // else the user reads what is above
+    const scroll = find("scroll");
+    scroll.addEventListener("scroll", () => {
+      this.atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+    });
+    new ResizeObserver(() => this.toEnd()).observe(scroll);
   }
 
   // conversation
@@ -29,6 +35,7 @@ export class View {
     this.turns.set(id, turn);
     find("welcome").hidden = true;
     find("log").append(place);
+    this.atEnd ||= role === "user";
     this.toEnd();
     return turn;
   }
@@ -110,7 +117,7 @@ export class View {
 
   toEnd() {
     const scroll = find("scroll");
-    scroll.scrollTop = scroll.scrollHeight;
+    if (this.atEnd) scroll.scrollTop = scroll.scrollHeight;
   }
 
   // states
@@ -120,7 +127,7 @@ export class View {
     find("connection-text").textContent = CONNECTION[state];
     const open = state === "open";
     for (const id of ["talk", "text", "send", "upload"]) find(id).disabled = !open;
-    find("anew").hidden = !open;
+    find("anew").hidden = find("ideas").hidden = !open;
   }
 
   activity(text) {
