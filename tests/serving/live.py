@@ -59,7 +59,14 @@ def serving(
     door = listen("127.0.0.1", 0)
     port = door.getsockname()[1]
     inner = Draining(
-        uvicorn.Config(server, log_config=None, access_log=False, ws="websockets-sansio", lifespan="on")
+        uvicorn.Config(
+            server,
+            log_config=None,
+            access_log=False,
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
+            lifespan="on",
+        )
     )
     thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

@@ -73,6 +73,10 @@ class Server:
                 self._app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"]
             )
 
+    async def drain(self) -> None:
+        """Let conversations end after the answer that is being given."""
+        await self.realtime.drain(self.service.limits.drain_s)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 

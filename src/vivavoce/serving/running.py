@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from vivavoce.base.errors import ConfigError
 from vivavoce.serving.gate import JsonLines
 
+UNREAD_MS = 120_000
 WS_MAX_BYTES = 16 << 20  # of a message; longer ones close the connection, before the app sees them
 
 
@@ -27,6 +28,8 @@ def listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         door = socket.socket(family, kind, protocol)
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # what a caller who is gone has not read is not kept for ever
+            door.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         door.bind(address)
     except (OSError, OverflowError) as error:
         raise ConfigError(
@@ -48,11 +51,24 @@ def run(server: ASGIApp, door: socket.socket, drain_s: float) -> None:
         h11_max_incomplete_event_size=64 << 10,
         ws="websockets-sansio",
         ws_max_size=WS_MAX_BYTES,
+        ws_per_message_deflate=False,  # audio does not get shorter
         lifespan="on",
     )
     # uvicorn raises the signal again when it is done; a drained server has ended well.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[door])
+    Draining(config).run(sockets=[door])
+
+
+class Draining(uvicorn.Server):
+    """Lets conversations over WebSockets come to a good end; uvicorn itself would cut them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain = getattr(self.config.app, "drain", None)
+        if drain is not None:
+            for listening in self.servers:
+                listening.close()
+            await drain()
+        await super().shutdown(sockets)
 
 
 def _log_to_stderr() -> None:

@@ -259,8 +259,7 @@ class Connection:
 
     def _respond(self, event: ce.ResponseCreate) -> None:
         given = event.response or ce.ResponseIn()
-        plan = plan_of(given, self._settings, self._engine, self._limits, self._items)
-        if not plan.in_conversation:
+        if given.conversation == "none":
             if len(self._detached) >= MOST_DETACHED:
                 raise Fault(
                     f"{MOST_DETACHED} responses outside the conversation are under way, the most allowed.",
@@ -271,6 +270,7 @@ class Connection:
                 f"response {self._active.id} is under way; wait for response.done, or send response.cancel.",
                 "conversation_already_has_active_response",
             )
+        plan = plan_of(given, self._settings, self._engine, self._limits, self._items)
         self._begin(plan)
 
     def _begin(self, plan: Plan) -> None:

@@ -107,7 +107,8 @@ class Item:
                 "invalid_value",
                 "audio_end_ms",
             )
-        self.content[index].text = given.played(audio_end_ms / 1000) if given.num_samples else ""
+        whole = audio_end_ms == given.num_ms  # which is rounded down
+        self.content[index].text = given.played(None if whole else audio_end_ms / 1000)
         self.revision += 1
 
 

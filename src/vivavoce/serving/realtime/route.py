@@ -178,23 +178,26 @@ class _Visit:
         limits = self._service.limits
         stopping = asyncio.create_task(self._stop())
         receiving: asyncio.Task[dict[str, Any]] | None = None
+        heard = time.monotonic()
         try:
             while True:
-                left = began + limits.max_session_s - time.monotonic()
-                receiving = asyncio.create_task(self._socket.receive())  # type: ignore[arg-type]
-                wait_s = max(0.0, min(left, limits.realtime_idle_s))
+                receiving = receiving or asyncio.create_task(self._socket.receive())  # type: ignore[arg-type]
+                now = time.monotonic()
+                if self._connection.busy:
+                    heard = now
+                left, quiet = began + limits.max_session_s - now, heard + limits.realtime_idle_s - now
+                if left <= 0:
+                    return self._end(f"a session lasts {limits.max_session_s:g} s at most", "session_expired")
+                if quiet <= 0:
+                    return self._end(f"nothing was sent for {limits.realtime_idle_s:g} s", "idle_timeout")
                 done, _ = await asyncio.wait(
-                    {receiving, stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                    {receiving, stopping}, timeout=min(left, quiet), return_when=asyncio.FIRST_COMPLETED
                 )
                 if stopping in done:
                     return self._end("the server is stopping", "stopping")
-                if not done:
-                    if left <= limits.realtime_idle_s:
-                        return self._end(
-                            f"a session lasts {limits.max_session_s:g} s at most", "session_expired"
-                        )
-                    return self._end(f"nothing was sent for {limits.realtime_idle_s:g} s", "idle_timeout")
-                message = receiving.result()
+                if receiving not in done:
+                    continue
+                message, receiving, heard = receiving.result(), None, time.monotonic()
                 if message["type"] == "websocket.disconnect":
                     return "left"
                 await self._take(message)
