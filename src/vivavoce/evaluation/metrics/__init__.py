@@ -19,6 +19,7 @@ METRICS = Registry(
         "bleu": "vivavoce.evaluation.metrics.translation:Bleu",
         "chrf": "vivavoce.evaluation.metrics.translation:ChrF",
         "exact_match": "vivavoce.evaluation.metrics.answers:ExactMatch",
+        "contains": "vivavoce.evaluation.metrics.answers:Contains",
         "token_f1": "vivavoce.evaluation.metrics.answers:TokenF1",
         "rouge_l": "vivavoce.evaluation.metrics.answers:RougeL",
         "multiple_choice": "vivavoce.evaluation.metrics.choices:MultipleChoice",

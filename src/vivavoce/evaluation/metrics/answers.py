@@ -101,6 +101,20 @@ class ExactMatch(_BestOfReferences):
         )
 
 
+class Contains(_BestOfReferences):
+    """Share of answers that have a reference in them, as whole words of SQuAD's form; what spoken QA reports."""
+
+    name = "contains"
+    rule = "squad"
+
+    def _comparer(self) -> Callable[[str, str, str], float]:
+        def compare(answer: str, right: str, language: str) -> float:
+            wanted = squad_form(right, language)
+            return float(bool(wanted) and f" {wanted} " in f" {squad_form(answer, language)} ")
+
+        return compare
+
+
 class TokenF1(_BestOfReferences):
     """Mean token F1 in SQuAD's form; characters are the tokens of languages without spaces."""
 

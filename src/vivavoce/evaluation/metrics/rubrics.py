@@ -89,12 +89,22 @@ EMPATHY = Rubric(
     },
     (1, 2, 3, 4, 5),
 )
+OPEN_ANSWER = Rubric(
+    "open_answer",
+    "A user asked a voice assistant something in speech. Only the words of the answer are shown.",
+    {
+        "Helpfulness": "From 5, right, to the point and fit to be spoken, to 1, wrong, beside the point or no answer. "
+        "Length earns nothing.",
+    },
+    (1, 2, 3, 4, 5),
+)
 RUBRICS = Registry(
     "rubric",
     {
         "humdial_trajectory": "vivavoce.evaluation.metrics.rubrics:TRAJECTORY",
         "humdial_reasoning": "vivavoce.evaluation.metrics.rubrics:REASONING",
         "humdial_empathy": "vivavoce.evaluation.metrics.rubrics:EMPATHY",
+        "open_answer": "vivavoce.evaluation.metrics.rubrics:OPEN_ANSWER",
     },
     group="vivavoce.rubrics",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +28,7 @@ from vivavoce.evaluation.results import (
     write_run,
 )
 from vivavoce.evaluation.run.environment import hardware, package_versions
+from vivavoce.evaluation.run.judging import judge_answers
 from vivavoce.evaluation.run.noise import noisy
 from vivavoce.evaluation.run.settings import RunSettings
 from vivavoce.evaluation.run.stored import StoredCase, batches, stored_cases
@@ -52,11 +53,13 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+TaskLike = str | Task | Mapping[str, Any]
+"""A name of a task or suite, a task, or the record of the user's own (`tasks.own.OwnTask`)."""
 
 
 def run_evaluation(
     model: str | Assistant,
-    tasks: Sequence[str | Task],
+    tasks: Sequence[TaskLike],
     systems: Sequence[str],
     out: Path,
     settings: RunSettings | None = None,
@@ -66,7 +69,7 @@ def run_evaluation(
 
     Args:
         model: Name, folder, hub id, ``openai:URL[#MODEL]``, or an assistant.
-        tasks: Names of tasks and suites, or tasks.
+        tasks: See `TaskLike`.
         systems: Rows of `APPLIES`; none for all that fit.
         out: The run's folder; see `results`.
         settings: How.
@@ -98,13 +101,15 @@ def run_evaluation(
             for system in team.systems:
                 if task.kind in APPLIES[system.name]:
                     _fill(task, system, team, stored[task.name], out, settings, progress)
+        if settings.judge:
+            judge_answers(made, out, settings)
         if settings.probes:
             team.probe(made, stored, out)
 
 
 def run_evaluations(
     models: Sequence[str],
-    tasks: Sequence[str | Task],
+    tasks: Sequence[TaskLike],
     systems: Sequence[str],
     out: Path,
     settings: RunSettings | None = None,
@@ -125,8 +130,10 @@ def run_evaluations(
     return folders
 
 
-def _tasks(tasks: Sequence[str | Task], settings: RunSettings) -> list[Task]:
+def _tasks(tasks: Sequence[TaskLike], settings: RunSettings) -> list[Task]:
     made: list[Task] = [task for task in tasks if isinstance(task, Task)]
+    for line in (task for task in tasks if isinstance(task, Mapping)):
+        made.append(make_task("own", TaskOptions(limit=settings.limit, seed=settings.seed, settings=line)))
     names = [task for task in tasks if isinstance(task, str)]
     for name in expand(names) if names else []:
         config = (settings.config or {}).get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vivavoce.base.errors import ConfigError
 
@@ -30,6 +31,8 @@ class RunSettings:
         config: Task -> configuration of its data set (a language).
         device: For local models.
         key_env: Environment variable with the key of endpoints.
+        judge: Marks open answers, as in `RubricJudge` ("endpoint:MODEL"); None leaves such metrics out.
+        judge_endpoint: Its address, as in `RubricJudge`.
         probes: Measure losses for the diagnosis, where the model is local.
     """
 
@@ -48,6 +51,8 @@ class RunSettings:
     config: Mapping[str, str] | None = None
     device: str | None = None
     key_env: str | None = None
+    judge: str | None = None
+    judge_endpoint: Mapping[str, Any] | None = None
     probes: bool = True
 
     def __post_init__(self) -> None:

@@ -15,13 +15,45 @@ TASKS = Registry(
         "nano_digits": "vivavoce.evaluation.tasks.nano:digits",
         "nano_typed": "vivavoce.evaluation.tasks.nano:typed",
         "nano_speaking": "vivavoce.evaluation.tasks.nano:speaking",
+        "librispeech_clean": "vivavoce.evaluation.tasks.recognition:librispeech_clean",
+        "librispeech_other": "vivavoce.evaluation.tasks.recognition:librispeech_other",
+        "common_voice": "vivavoce.evaluation.tasks.recognition:common_voice",
+        "fleurs": "vivavoce.evaluation.tasks.recognition:fleurs",
+        "fleurs_translation": "vivavoce.evaluation.tasks.recognition:fleurs_translation",
+        "covost2": "vivavoce.evaluation.tasks.recognition:covost2",
+        "llama_questions": "vivavoce.evaluation.tasks.spoken_answers:llama_questions",
+        "web_questions": "vivavoce.evaluation.tasks.spoken_answers:web_questions",
+        "trivia_qa": "vivavoce.evaluation.tasks.spoken_answers:trivia_qa",
+        "voicebench_alpacaeval": "vivavoce.evaluation.tasks.voicebench:alpacaeval",
+        "voicebench_alpacaeval_full": "vivavoce.evaluation.tasks.voicebench:alpacaeval_full",
+        "voicebench_commoneval": "vivavoce.evaluation.tasks.voicebench:commoneval",
+        "voicebench_wildvoice": "vivavoce.evaluation.tasks.voicebench:wildvoice",
+        "voicebench_sd_qa": "vivavoce.evaluation.tasks.voicebench:sd_qa",
+        "voicebench_bbh": "vivavoce.evaluation.tasks.voicebench:bbh",
+        "voicebench_mmsu": "vivavoce.evaluation.tasks.voicebench:mmsu",
+        "voicebench_openbookqa": "vivavoce.evaluation.tasks.voicebench:openbookqa",
+        "voicebench_ifeval": "vivavoce.evaluation.tasks.voicebench:ifeval",
+        "voicebench_advbench": "vivavoce.evaluation.tasks.voicebench:advbench",
+        "air_bench": "vivavoce.evaluation.tasks.audio_choices:air_bench",
+        "mmau": "vivavoce.evaluation.tasks.audio_choices:mmau",
+        "iemocap": "vivavoce.evaluation.tasks.emotions:iemocap",
+        "humdial_trajectory": "vivavoce.evaluation.tasks.emotions:humdial",
+        "seed_tts": "vivavoce.evaluation.tasks.reading_aloud:seed_tts",
+        "retention": "vivavoce.evaluation.tasks.retention:retention",
+        "mmlu": "vivavoce.evaluation.tasks.retention:mmlu",
+        "lm_eval": "vivavoce.evaluation.tasks.retention:lm_eval",
+        "own": "vivavoce.evaluation.tasks.own:own",
     },
     group="vivavoce.tasks",
 )
 """Name -> function of `TaskOptions` that gives a `Task`."""
 
+_VOICEBENCH = "alpacaeval commoneval wildvoice sd_qa mmsu openbookqa bbh ifeval advbench"
 SUITES: dict[str, tuple[str, ...]] = {
     "nano": ("nano_questions", "nano_digits", "nano_typed", "nano_speaking"),
+    "librispeech": ("librispeech_clean", "librispeech_other"),
+    "spoken_qa": ("llama_questions", "web_questions", "trivia_qa"),
+    "voicebench": tuple(f"voicebench_{name}" for name in _VOICEBENCH.split()),
 }
 """Several tasks by one name."""
 
