@@ -72,21 +72,26 @@ class Plan:
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model"
 
     def made_tasks(self) -> list[str | Task]:
-        """Names of tasks, and tasks of one's own."""
-        found: list[str | Task] = []
-        for task in self.tasks:
-            if isinstance(task, str):
-                found.append(task)
-                continue
-            if not isinstance(task, Mapping):
-                raise ConfigError(
-                    f"task {task!r} is no name; wanted one, or NAME: {{data: FILE, metric: wer}}."
-                )
-            from vivavoce.evaluation.tasks.own import own_task
+        """Names of tasks, and tasks of one's own.
 
-            for name, row in task.items():
-                found.append(own_task(str(name), row, self.root, self.limit, self.seed))
-        return found
+        Raises:
+            ConfigError: One is neither, or has an unknown key.
+        """
+        return [task if isinstance(task, str) else self._own(task) for task in self.tasks]
+
+    def _own(self, task: Any) -> Task:
+        from vivavoce.evaluation.tasks.own import own
+        from vivavoce.evaluation.tasks.task import TaskOptions
+
+        row = dict(task) if isinstance(task, Mapping) else {}
+        if len(row) == 1 and isinstance(inner := next(iter(row.values())), Mapping):
+            row = {"name": str(next(iter(row))), **inner}
+        if not isinstance(row.get("data"), str):
+            raise ConfigError(
+                f"task {task!r} is no name; wanted one, or {{data: FILE, view: asr, metric: wer}}."
+            )
+        row["data"] = str(self.root / row["data"])
+        return own(TaskOptions(self.source, self.limit, self.seed, settings=row))
 
     def settings(self) -> RunSettings:
         """For the runner."""

@@ -17,7 +17,7 @@ from vivavoce.evaluation.report.making import make_report, to_json
 from vivavoce.evaluation.report.report import read_report
 from vivavoce.evaluation.report.verdicts import FEWEST
 from vivavoce.evaluation.report.worst import word_diff
-from vivavoce.evaluation.results import Finding, Outcome, read_run, write_run
+from vivavoce.evaluation.results import Finding, Outcome, Question, read_run, write_run
 from vivavoce.evaluation.scores import finish
 
 
@@ -260,3 +260,19 @@ def test_what_is_no_run_is_refused(tmp_path):
     (folder / "run.json").write_text("{")
     with pytest.raises(DataError, match="delete it"):
         make_report(folder)
+
+
+@pytest.mark.parametrize(("metric", "worst"), [("wer", ["q2", "q0", "q1"]), ("token_f1", ["q2", "q0", "q1"])])
+def test_worst_means_the_other_end_for_error_rates(tmp_path, metric, worst):
+    folder = make_folder(tmp_path / "run")
+    run = read_run(folder)
+    settings = {"spellings": "none"} if metric == "wer" else {}
+    task = replace(run.tasks["questions"], metrics=({"name": metric, **settings},))
+    write_run(replace(run, tasks={"questions": task}), folder)
+    words = ("red green blue white",)
+    questions = [Question(f"q{i}", words, language="en") for i in range(4)]
+    said = ["red green x y", "red green blue y", "x y z x", words[0]]
+    write_task(
+        folder, "questions", questions, {"model": [Outcome(f"q{i}", text) for i, text in enumerate(said)]}
+    )
+    assert [w["id"] for w in record_of(folder)["tasks"]["questions"]["worst"]] == worst
