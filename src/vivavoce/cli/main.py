@@ -26,7 +26,19 @@ PANELS = (
     ("Talk", ("demo", "chat", "transcribe", "say", "serve")),
     ("Tokens", ("encode", "decode")),
     ("Models", ("train", "convert", "export")),
-    ("Measure", ("eval run", "eval compare", "eval tasks", "eval report")),
+    (
+        "Measure",
+        (
+            "eval run",
+            "eval compare",
+            "eval tasks",
+            "eval report",
+            "scale plan",
+            "scale run",
+            "scale fit",
+            "scale predict",
+        ),
+    ),
     (
         "Data",
         ("data build", "data run", "data plan", "data check", "data convert", "data formats", "data info"),
@@ -36,6 +48,7 @@ PANELS = (
 GROUPS = {
     "data": "Make, check, convert and plan data.",
     "eval": "Score models beside their baselines: `vivavoce eval MODEL... --out DIR`.",
+    "scale": "What small runs say of large ones: sweeps, laws with intervals, predictions.",
 }
 RUN_BY_DEFAULT = ("eval",)
 """Groups whose word `run` may be left out."""

@@ -1,16 +1,21 @@
 """Intervals of a law: it is fitted again to losses drawn anew, all refits at once, each from where the fit ended.
 
-"residual" keeps the grid and draws the losses: the law's own, times the exponential of residuals drawn with replacement.
-The residuals are centred and widened by ``sqrt(n / (n - 5))``, since five parameters have taken that part of the noise.
-"case" draws the points themselves, which on a grid of a dozen runs leaves sizes or budgets out now and then; such
-refits are counted as failed.
+"parametric" keeps the grid and draws the losses: the law's own times the exponential of normal noise, as wide as runs
+scatter about the law (``sqrt(sum of squares / (n - 5))``). Residuals themselves are not drawn: a Huber loss this narrow
+goes through a handful of points exactly, so a few dozen residuals hold too many zeros.
+"case" draws the points, which on a grid of a dozen runs leaves sizes or budgets out now and then; such refits fail.
 
-Source: Efron and Tibshirani 1993, chapters 9 and 13.
+Percentiles of refits are too narrow for so few points: on known laws a plain 90 % interval of them held the truth in 77
+to 95 of 100 seeds. So ends are read ``WIDER`` times Student's factor for n - 5 further out; the tests count what
+that holds.
+
+Source: Efron and Tibshirani 1993, chapters 6 and 13.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +24,8 @@ from vivavoce.base.errors import ConfigError
 from vivavoce.evaluation.scaling.fitting import DELTA, Fitted, Points, Problem, descend
 from vivavoce.evaluation.scaling.law import Law
 
-Kind = Literal["residual", "case"]
+Kind = Literal["parametric", "case"]
+WIDER = 1.2
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Refits:
     """
 
     count: int = 400
-    kind: Kind = "residual"
+    kind: Kind = "parametric"
     confidence: float = 0.9
     seed: int = 0
 
@@ -55,6 +61,7 @@ class Spread:
         failed: Refits that are none: a power of zero or below, or a law without a floor that any number describes.
         count: Refits that were made.
         noise: Standard deviation of log losses about the law.
+        free: Points less the law's five numbers, 1 or more.
         settings: How they were made.
     """
 
@@ -62,6 +69,7 @@ class Spread:
     failed: int
     count: int
     noise: float
+    free: int
     settings: Refits
 
     def interval(self, values: Any) -> tuple[float, float]:
@@ -70,9 +78,14 @@ class Spread:
         values = values[np.isfinite(values)]
         if not len(values):
             return float("nan"), float("nan")
-        tail = (1 - self.settings.confidence) / 2
-        low, high = np.quantile(values, [tail, 1 - tail])
+        low, high = np.quantile(values, [1 - self.outer, self.outer])
         return float(low), float(high)
+
+    @property
+    def outer(self) -> float:
+        """The quantile that is read as an interval's upper end."""
+        z = NormalDist().inv_cdf(0.5 + self.settings.confidence / 2)
+        return NormalDist().cdf(WIDER * student(z, self.free))
 
     def observed(self, values: np.ndarray) -> np.ndarray:
         """What one more run would show: losses of the refits, float64 [R], with the noise of a run."""
@@ -93,10 +106,11 @@ def refit(points: Points, fitted: Fitted, settings: Refits | None = None, delta:
     rng = np.random.default_rng(settings.seed)
     count, size = settings.count, len(points)
     logs = np.log(points.loss)
-    residuals = (fitted.residuals - fitted.residuals.mean()) * np.sqrt(size / (size - 5))
+    free = max(1, size - 5)
+    noise = float(np.sqrt(np.sum(fitted.residuals**2) / free))
     weights = None
-    if settings.kind == "residual":
-        logs = logs - fitted.residuals + rng.choice(residuals, (count, size))
+    if settings.kind == "parametric":
+        logs = logs - fitted.residuals + rng.normal(0.0, noise, (count, size))
     else:
         drawn = rng.integers(0, size, (count, size))
         weights = (drawn[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
@@ -108,6 +122,18 @@ def refit(points: Points, fitted: Fitted, settings: Refits | None = None, delta:
         for axis in (points.n, points.d):
             several = [len(np.unique(axis[row > 0])) > 1 for row in weights]
             kept &= np.array(several)
-    noise = float(np.sqrt(np.sum(fitted.residuals**2) / max(1, size - 5)))
     taken = Law(laws.E[kept], laws.A[kept], laws.B[kept], laws.a[kept], laws.b[kept])
-    return Spread(taken, int(count - kept.sum()), count, noise, settings)
+    return Spread(taken, int(count - kept.sum()), count, noise, free, settings)
+
+
+def student(z: float, free: int) -> float:
+    """Student's quantile where the normal one is ``z`` (Cornish-Fisher, three terms; good from 3 degrees on).
+
+    Source: Abramowitz and Stegun, 26.7.5.
+    """
+    return (
+        z
+        + (z**3 + z) / (4 * free)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
+    )
