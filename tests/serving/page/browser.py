@@ -107,7 +107,8 @@ class Page:
 
     def key(self, kind: str, code: str, key: str) -> None:
         """``keyDown`` or ``keyUp``."""
-        self.call("Input.dispatchKeyEvent", type=kind, code=code, key=key)
+        number = {"Space": 32, "Escape": 27, "Enter": 13, "Tab": 9}[code]
+        self.call("Input.dispatchKeyEvent", type=kind, code=code, key=key, windowsVirtualKeyCode=number)
 
     def type(self, selector: str, text: str) -> None:
         self.js(f"document.querySelector({json.dumps(selector)}).focus()")

@@ -18,6 +18,10 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(page: Page) -> None:
     with scripted(key="right-key") as script:
         page.open(script.url)
         page.until("document.querySelector('#key-dialog').open")
+        page.key("keyDown", "Escape", "Escape")
+        page.until("document.querySelector('#alert').innerText.includes('Without an API key')")
+        page.click("#reconnect")
+        page.until("document.querySelector('#key-dialog').open")
         page.type("#key", "wrong-key")
         page.until("document.querySelector('#key-text').innerText.includes('not right')")
         page.until("document.querySelector('#key-dialog').open")

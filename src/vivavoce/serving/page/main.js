@@ -305,6 +305,7 @@ find("anew").addEventListener("click", () => {
   connect();
 });
 find("alert-close").addEventListener("click", () => view.noError());
+find("key-dialog").addEventListener("cancel", () => view.error("Without an API key this server does not talk.", true));
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, find("key").value.trim());

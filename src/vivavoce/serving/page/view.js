@@ -175,7 +175,7 @@ export class View {
     const answer = card.speaks ? "answers aloud" : "answers in text";
     const how = mode === "free"
       ? "Press the button once, then just talk. You may interrupt."
-      : "Hold the button or the space bar, speak, and let go.";
+      : `Hold the button${matchMedia("(hover: hover)").matches ? " or the space bar" : ""}, speak, and let go.`;
     find("welcome-text").textContent = card.hears ? `${how} ${card.id} ${answer}.` : `${card.id} cannot hear, but it ${answer}.`;
   }
 }
