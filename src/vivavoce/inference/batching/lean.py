@@ -51,12 +51,18 @@ class LeanSequence(CachedSequence):
         self.length, self._buffer = 0, self._made(0)
 
     def places(self, count: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """For each layer: where ``count`` new keys and values go [2, 1, G, n, d], and all there are [2, 1, G, L, d]."""
+        """Where ``count`` new keys and values go in each layer, and all there will be.
+
+        Returns:
+            Of each layer [2, 1, G, n, d], or [2, 1, G, d] for one; and keys, then values, of each layer [1, G, L, d].
+        """
         new = self.length + count
         if new > self._buffer.shape[-2]:
             self._resize(room_for(new))
-        buffer = self._buffer
-        return buffer.narrow(4, self.length, count).unbind(0), buffer.narrow(4, 0, new).unbind(0)
+        known = self._buffer.narrow(4, 0, new).flatten(0, 1).unbind(0)
+        if count == 1:
+            return self._buffer.select(4, self.length).unbind(0), known
+        return self._buffer.narrow(4, self.length, count).unbind(0), known
 
     def _made(self, room: int) -> Tensor:
         return self._like.new_empty(*self._shape, room, self._width)
@@ -131,41 +137,49 @@ class LeanBackbone(Backbone):
         cos, sin = w.angles([sequence.length for sequence in sequences], counts)
         places = [s.places(count) for s, count in zip(sequences, counts, strict=True)]
         masks = [_mask(s.length, count, x) for s, count in zip(sequences, counts, strict=True)]
+        single = len(x) == len(sequences)
         for number, layer in enumerate(w.layers):
             h = F.rms_norm(x, w.width, layer.norm_in, w.eps)
-            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(-1, heads + 2 * key_heads, d)
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(-1, turned + key_heads, d)
             qk = qkv[:, :turned]
             if layer.norm_q is not None:
-                q = F.rms_norm(qk[:, :heads], w.head_width, layer.norm_q, w.eps)
-                qk = torch.cat([q, F.rms_norm(qk[:, heads:], w.head_width, layer.norm_k, w.eps)], dim=1)
-            qk = torch.addcmul(qk * cos, qk.roll(d // 2, -1), sin)
-            mixed, at = [], 0
-            for (new, known), mask, count in zip(places, masks, counts, strict=True):
-                own, all_known = new[number], known[number]
-                keys, values = all_known.unbind(0)
-                if count == 1:
-                    own[0, 0, :, 0] = qk[at, heads:]
-                    own[1, 0, :, 0] = qkv[at, turned:]
-                    q = qk[at, :heads].view(1, key_heads, heads // key_heads, d)
-                    out = F.scaled_dot_product_attention(q, keys, values, scale=w.scale)
-                    mixed.append(out.view(1, heads * d))
-                else:
-                    end = at + count
-                    own[0, 0] = qk[at:end, heads:].transpose(0, 1)
-                    own[1, 0] = qkv[at:end, turned:].transpose(0, 1)
-                    q = qk[None, at:end, :heads].transpose(1, 2)
-                    out = F.scaled_dot_product_attention(
-                        q, keys, values, attn_mask=mask, is_causal=mask is None, scale=w.scale,
-                        enable_gqa=heads != key_heads,
-                    )  # fmt: skip
-                    mixed.append(out.transpose(1, 2).reshape(count, heads * d))
-                at += count
-            attended = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+                qk[:, :heads] = F.rms_norm(qk[:, :heads], w.head_width, layer.norm_q, w.eps)
+                qk[:, heads:] = F.rms_norm(qk[:, heads:], w.head_width, layer.norm_k, w.eps)
+            crossed = qk.roll(d // 2, -1)
+            qk.mul_(cos).addcmul_(crossed, sin)
+            if single:  # one new position in each row
+                queries = qkv[:, :heads].unflatten(1, (1, key_heads, -1)).unbind(0)
+                fresh = qkv[:, heads:].unflatten(1, (2, 1, key_heads)).unbind(0)
+                mixed = []
+                for (new, known), q, kv in zip(places, queries, fresh, strict=True):
+                    new[number].copy_(kv)
+                    keys, values = known[2 * number], known[2 * number + 1]
+                    mixed.append(F.scaled_dot_product_attention(q, keys, values, scale=w.scale))
+                attended = (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).view(-1, heads * d)
+            else:
+                attended = self._attended(number, qkv, places, masks, counts)
             x = x + F.linear(attended, layer.out, layer.out_bias)
             h = F.rms_norm(x, w.width, layer.norm_out, w.eps)
             gate, up = F.linear(h, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
         return x
+
+    def _attended(
+        self, number: int, qkv: Tensor, places: list[Any], masks: list[Tensor | None], counts: list[int]
+    ) -> Tensor:
+        """Write keys and values of rows of any lengths, and attend; qkv [N, H + 2 G, d] -> [N, H d]."""
+        w, mixed = self.weights, []
+        heads, key_heads, d = w.num_heads, w.num_key_heads, w.head_dim
+        for (new, known), mask, own, count in zip(places, masks, qkv.split(counts), counts, strict=True):
+            kv = own[:, heads:].unflatten(1, (2, 1, key_heads))  # [n, 2, 1, G, d]
+            new[number].copy_(kv[0] if count == 1 else kv.movedim(0, 3))
+            q = own[None, :, :heads].transpose(1, 2)
+            out = F.scaled_dot_product_attention(
+                q, known[2 * number], known[2 * number + 1], attn_mask=mask,
+                is_causal=mask is None and count > 1, scale=w.scale, enable_gqa=heads != key_heads,
+            )  # fmt: skip
+            mixed.append(out.transpose(1, 2).reshape(count, heads * d))
+        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
 def _mask(before: int, count: int, like: Tensor) -> Tensor | None:
