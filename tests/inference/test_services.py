@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from vivavoce.audio.forced_alignment import align_words
 from vivavoce.audio.synthesis import has_synthesizer, synthesize
 from vivavoce.audio.timed_speech import time_speech
 from vivavoce.base.errors import ModelError
-from vivavoce.data.build.spans.forced_alignment import align_words
 from vivavoce.inference import services
 
 SENTENCES = ("what is the capital of france", "how many legs does a spider have", "what is seven plus five")

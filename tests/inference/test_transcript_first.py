@@ -20,7 +20,7 @@ class Scripted:
     words: tuple[str, ...] = ()
 
     def __init__(self, options):
-        self.left = list(type(self).words)
+        self.options, self.left = options, list(type(self).words)
 
     def __call__(self, logits, seen, allowed=None):
         token = TOKENIZER.convert_tokens_to_ids(self.left.pop(0) if self.left else "<|end|>")

@@ -172,7 +172,7 @@ def test_bad_uploads(client: openai.OpenAI, question: bytes) -> None:
     [
         ({"response_format": "html"}, "json, text, verbose_json, srt, vtt"),
         ({"prompt": "a context"}, "prompt"),
-        ({"timestamp_granularities": ["word"]}, "word times"),
+        ({"timestamp_granularities": ["word"]}, "verbose_json"),
         ({"temperature": 7}, "temperature"),
         ({"stream": True, "response_format": "srt"}, "stream"),
     ],

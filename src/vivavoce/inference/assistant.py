@@ -21,7 +21,7 @@ from vivavoce.inference.finish import Tally
 from vivavoce.inference.history import last_clips, prepare_history, unknown_words
 from vivavoce.inference.reply import Delta, Reply, Transcript
 from vivavoce.inference.sampling import SamplingOptions
-from vivavoce.inference.turn import Turn
+from vivavoce.inference.turn import ReadPrompt, Turn
 from vivavoce.inference.word_source import WordSource, words_of
 from vivavoce.models.audio_parts import read_part
 from vivavoce.models.config import EmbeddingsIn, NoAudio, TokensIn, TokensOut
@@ -229,7 +229,7 @@ class Assistant:
         prompt = self._translate_prompt if translate else ears.transcribe_prompt
         if not prompt:
             raise ModelError(f"{self.name} has no prompt for transcribing; chat with it about the recording.")
-        asked = [{"type": "text", "text": prompt}, part]
+        asked: list[dict[str, Any]] = [{"type": "text", "text": prompt}, part]
         if isinstance(ears, EmbeddingsIn) and ears.clip_after:
             asked.reverse()  # such models were asked after the clip
         return self._transcript(asked, prompt, sampling)
@@ -244,8 +244,9 @@ class Assistant:
                     text += piece
                     yield Delta(transcript=piece, logprobs=tally.take())
             understood = turn.understood() if prompt is None else bool(text.strip())
-        reason = None if understood or prompt is not None else "refusal"
-        yield Delta(understood=understood, logprobs=tally.take(), finish=tally.finish(reason))
+        if prompt is None and not understood:
+            tally.reason = "refusal"
+        yield Delta(understood=understood, logprobs=tally.take(), finish=tally.finish())
 
     @property
     def translates(self) -> bool:
@@ -379,8 +380,7 @@ class Assistant:
                 template=processor.template,
             )  # fmt: skip
             ids = [*begun.input_ids, vocabulary.start_id]
-        turn = Turn(self.model, processor, sampling, {"input_ids": ids}, tally=tally, calls=self.calls)
-        with closing(turn):
+        with closing(self.turn({"input_ids": ids}, sampling, tally)) as turn:
             yield from turn.audio_only()
 
     def _speak(
@@ -403,6 +403,23 @@ class Assistant:
             sample_rate=self.processor.codec_out.spec.sample_rate,
         )
 
+    def turn(
+        self,
+        prompt: dict[str, Any],
+        sampling: SamplingOptions,
+        tally: Tally | None = None,
+        read: ReadPrompt | None = None,
+    ) -> Turn:
+        """One answer to a prompt; the one place where answers begin, whoever makes their tokens.
+
+        Args:
+            prompt: From ``SpeechProcessor.prepare``.
+            sampling: Checked options.
+            tally: Where tokens are counted.
+            read: Reads the prompt, for sessions, which have read most of it already.
+        """
+        return Turn(self.model, self.processor, sampling, prompt, read, tally, self.calls)
+
     # parts
 
     def _turn(
@@ -412,8 +429,7 @@ class Assistant:
         tally: Tally | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Turn:
-        prompt = self.processor.prepare(messages, tools=tools)
-        return Turn(self.model, self.processor, sampling, prompt, tally=tally, calls=self.calls)
+        return self.turn(self.processor.prepare(messages, tools=tools), sampling, tally)
 
     def _read(self, source: Any) -> np.ndarray:
         part = (

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from vivavoce.audio.forced_alignment import Heard, align_words
 from vivavoce.audio.resample import resample
 from vivavoce.base.errors import AudioError, ModelError, VocabularyError
 from vivavoce.inference.assistant import Assistant, load
@@ -68,18 +70,6 @@ class Writer:
         ]
 
 
-class Heard(NamedTuple):
-    """What an aligner makes of a recording.
-
-    Attributes:
-        log_probs: float32 [F, V], natural logarithms; V is the text tokenizer's vocabulary.
-        frame_s: Length of a frame, seconds; frame f begins at ``f * frame_s``.
-    """
-
-    log_probs: np.ndarray
-    frame_s: float
-
-
 class Aligner:
     """The CTC head of a model's ears, over whole words: it tells in which frame it is sure of a word.
 
@@ -88,16 +78,22 @@ class Aligner:
     """
 
     whole_words = True
-    separator = None
+    separator: int | None = None
 
-    def __init__(self, model: str) -> None:
-        self.assistant = _loaded(model)
-        encoder = self.assistant.model.audio_encoder
-        if not isinstance(encoder, MelCTCEncoder) or self.assistant.processor.text_form != "spoken":
+    def __init__(self, model: str | Assistant) -> None:
+        self.assistant = model if isinstance(model, Assistant) else _loaded(model)
+        if not self.can(self.assistant):
             raise ModelError(
                 f"{self.assistant.name} cannot align: its ears have no CTC head over words; nano's have."
             )
-        self.encoder, self.blank = encoder, encoder.config.blank_id
+        self.encoder = self.assistant.model.audio_encoder
+        self.blank = self.encoder.config.blank_id
+
+    @staticmethod
+    def can(assistant: Assistant) -> bool:
+        """Whether a model's ears have a CTC head over words."""
+        ears = assistant.model.audio_encoder
+        return isinstance(ears, MelCTCEncoder) and assistant.processor.text_form == "spoken"
 
     def spell(self, word: str) -> list[int]:
         """Tokens of a word as it is written ("33" is two words); empty if one is not in the vocabulary."""
@@ -109,15 +105,40 @@ class Aligner:
         ids: list[int] = processor.tokenizer(spoken, add_special_tokens=False)["input_ids"]
         return [] if processor.tokenizer.unk_token_id in ids else ids
 
-    @torch.inference_mode()
     def hear(self, waveform: np.ndarray, sample_rate: int) -> Heard:
         """Listen to float32 [S] at any rate."""
         wave = resample(waveform, sample_rate, self.assistant.processor.sample_rate)
         clip = self.assistant.processor.clip_reader.read([wave])
+        log_probs = self.assistant.calls.do(lambda: self._log_probs(clip.features, clip.lengths))
+        return Heard(log_probs, self.encoder.FRAME_S)
+
+    @torch.inference_mode()
+    def _log_probs(self, features: Tensor, lengths: Tensor) -> np.ndarray:
         device = self.assistant.model.device
-        states, _ = self.encoder(clip.features.to(device), clip.lengths.to(device))
-        log_probs = self.encoder.ctc_logits(states)[0].float().log_softmax(dim=-1)
-        return Heard(log_probs.cpu().numpy(), self.encoder.FRAME_S)
+        states, _ = self.encoder(features.to(device), lengths.to(device))
+        return self.encoder.ctc_logits(states)[0].float().log_softmax(dim=-1).cpu().numpy()
+
+
+def word_times(
+    assistant: Assistant, waveform: np.ndarray, text: str
+) -> list[tuple[str, float, float]] | None:
+    """When the words of a transcript were said, by the model's own ears.
+
+    Args:
+        assistant: Of whose ears.
+        waveform: float32 [S] at the rate it hears at.
+        text: What is said.
+
+    Returns:
+        (word, start, end) in seconds; None if its ears cannot tell, or the recording is too short for the words.
+    """
+    words = text.split()
+    if not Aligner.can(assistant):
+        return None
+    found = align_words(Aligner(assistant), waveform, assistant.processor.sample_rate, words) if words else []
+    if found is None:
+        return None
+    return [(word, *span) for word, span in zip(words, found, strict=True) if span is not None]
 
 
 SERVICES: dict[str, Callable[..., Any]] = {

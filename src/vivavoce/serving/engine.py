@@ -10,7 +10,8 @@ import numpy as np
 from vivavoce.base.errors import ModelError
 from vivavoce.inference.assistant import Assistant
 from vivavoce.inference.batching.batcher import Batcher
-from vivavoce.inference.reply import Delta, Transcript
+from vivavoce.inference.reply import Delta
+from vivavoce.inference.services import Aligner, word_times
 from vivavoce.inference.session import Session
 from vivavoce.models.config import EmbeddingsIn, TokensIn
 
@@ -84,6 +85,15 @@ class Engine:
         return found
 
     @property
+    def translates(self) -> bool:
+        return self.assistant.translates
+
+    @property
+    def times_words(self) -> bool:
+        """Whether ``word_times`` can tell."""
+        return Aligner.can(self.assistant)
+
+    @property
     def voices(self) -> tuple[str, ...]:
         """Names for ``voice``; the first is always ``default``, the model's first voice."""
         own = self.assistant.voices
@@ -129,9 +139,15 @@ class Engine:
         """Read a text aloud."""
         return self.assistant.stream_say(text, voice=self.own_voice(voice))
 
-    def transcribe(self, waveform: np.ndarray, options: Mapping[str, Any]) -> Transcript:
-        """Write down what is said in float32 [S] at ``hearing_hz``."""
-        return self.assistant.transcribe((waveform, self.hearing_hz), **options)
+    def transcribe(
+        self, waveform: np.ndarray, translate: bool = False, options: Mapping[str, Any] | None = None
+    ) -> Iterator[Delta]:
+        """Write down what is said in float32 [S] at ``hearing_hz``, or what it means in English."""
+        return self.assistant.stream_transcribe((waveform, self.hearing_hz), translate, **(options or {}))
+
+    def word_times(self, waveform: np.ndarray, text: str) -> list[tuple[str, float, float]] | None:
+        """(word, start, end) in seconds of a transcript; None if that cannot be told."""
+        return word_times(self.assistant, waveform, text)
 
     def session(self) -> Session:
         """A conversation that goes on, without anything in it yet."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from vivavoce.inference.finish import Finish
-from vivavoce.inference.reply import Transcript
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.service import Results, Service, collected, service_of
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
+
+WORDS = ("segment", "word")
+PAUSE_S = 1.5  # from one word's beginning to the next one's, where a segment ends
 
 router = APIRouter()
 
@@ -41,125 +44,213 @@ async def transcriptions(
     service.check_model(model)
     if not service.engine.transcribes or service.decoder is None:
         raise Refusal(400, f"{service.engine.name} was not made to transcribe.", "no_transcription", "model")
-    if response_format not in FORMATS:
-        wanted = ", ".join(FORMATS)
-        raise Refusal(
-            400, f"unknown format {response_format!r}; wanted one of {wanted}.", "unsupported_format",
-            "response_format",
-        )  # fmt: skip
-    if prompt:
-        raise Refusal(400, "prompt is not supported here; leave it out.", "unsupported_value", "prompt")
-    if set(timestamp_granularities or ()) - {"segment"}:
-        raise Refusal(
-            400, "the model gives no word times; wanted timestamp_granularities ['segment'].",
-            "unsupported_value", "timestamp_granularities",
-        )  # fmt: skip
+    wanted = set(timestamp_granularities or ())
+    if wanted - set(WORDS) or (wanted and response_format != "verbose_json"):
+        raise _unsupported(
+            "timestamp_granularities", "wanted 'segment' and 'word', with response_format 'verbose_json'."
+        )
+    if "word" in wanted and not service.engine.times_words:
+        raise _unsupported(
+            "timestamp_granularities", f"{service.engine.name} cannot tell when words are said."
+        )
     if stream and response_format not in ("json", "text"):
-        raise Refusal(
-            400, f"stream=true gives text; response_format is {response_format!r}.", "unsupported_format",
-            "response_format",
-        )  # fmt: skip
-    waveform = await service.decoder.read(await file.read())
-    options = {"temperature": temperature}
-
-    def work() -> Iterator[Transcript]:
-        return _heard(service, waveform, options, request.scope["began"])
-
-    if stream:
-        results = await Results.of(request, work)
-        return StreamingResponse(results.events(_rows), media_type="text/event-stream")
-    (transcript,) = await collected(request, work)
-    return _response(service, transcript, response_format, language, temperature or 0.0)
+        raise _unsupported(
+            "response_format", f"stream=true gives text; response_format is {response_format!r}."
+        )
+    work = _Work(service, request.scope["began"], response_format, temperature, language, "word" in wanted)
+    return await work.answer(request, await _waveform(service, file, response_format, prompt), stream)
 
 
 @router.post("/v1/audio/translations")
 async def translations(
-    request: Request, file: Annotated[UploadFile, File()], model: Annotated[str, Form()]
+    request: Request,
+    file: Annotated[UploadFile, File()],
+    model: Annotated[str, Form()],
+    response_format: Annotated[str, Form()] = "json",
+    prompt: Annotated[str | None, Form()] = None,
+    temperature: Annotated[float | None, Form(ge=0, le=1)] = None,
 ) -> Any:
-    """Say clearly that the model does not translate."""
+    """Write down in English what is said in any language, by models with a prompt for that."""
     service = service_of(request)
     service.check_model(model)
-    raise Refusal(
-        501,
-        f"{service.engine.name} was not made to translate recordings into English; "
-        "transcribe it, or ask for a translation in /v1/chat/completions if the model was trained for that.",
-        "no_translation",
-        "model",
-    )
+    if not service.engine.translates or service.decoder is None:
+        raise Refusal(
+            501,
+            f"{service.engine.name} was not made to translate recordings into English; "
+            "transcribe it, or ask for a translation in /v1/chat/completions if the model was trained for that.",
+            "no_translation",
+            "model",
+        )
+    work = _Work(service, request.scope["began"], response_format, temperature, "english", translate=True)
+    return await work.answer(request, await _waveform(service, file, response_format, prompt))
 
 
-def _heard(
-    service: Service, waveform: np.ndarray, options: dict[str, Any], began: float
-) -> Iterator[Transcript]:
-    """The transcript; runs in the worker."""
-    engine, started = service.engine, time.monotonic()
-    transcript = engine.transcribe(waveform, options)
-    service.metrics.ttft.add(time.monotonic() - began)
-    service.metrics.rtf.add((time.monotonic() - started) / transcript.seconds)
-    yield transcript
+async def _waveform(service: Service, file: UploadFile, form: str, prompt: str | None) -> np.ndarray:
+    """Check what both routes share and decode the upload."""
+    if form not in FORMATS:
+        wanted = ", ".join(FORMATS)
+        raise Refusal(
+            400, f"unknown format {form!r}; wanted one of {wanted}.", "unsupported_format", "response_format"
+        )
+    if prompt:
+        raise _unsupported("prompt", "prompt is not supported here; leave it out.")
+    assert service.decoder is not None
+    return await service.decoder.read(await file.read())
 
 
-def _rows(transcript: Transcript) -> Iterator[dict[str, Any]]:
-    finish = transcript.finish or Finish("stop")
-    text, audio = finish.prompt_text_tokens, finish.prompt_audio_tokens
-    if transcript.text:
-        yield {"type": "transcript.text.delta", "delta": transcript.text}
+@dataclass
+class _Work:
+    """One upload.
+
+    Attributes:
+        service: See there.
+        began: When the request came.
+        form: Of the answer.
+        temperature: Of the draws.
+        language: Is named again.
+        words: Tell when they are said.
+        translate: Into English.
+    """
+
+    service: Service
+    began: float
+    form: str
+    temperature: float | None
+    language: str | None
+    words: bool = False
+    translate: bool = False
+
+    async def answer(self, request: Request, waveform: np.ndarray, stream: bool = False) -> Any:
+        if stream:
+            results = await Results.of(request, lambda: self._run(waveform))
+            return StreamingResponse(results.events(_rows), media_type="text/event-stream")
+        _, heard = (await collected(request, lambda: self._run(waveform)))[-1]
+        return self._response(heard, len(waveform) / self.service.engine.hearing_hz)
+
+    def _run(self, waveform: np.ndarray) -> Iterator[tuple[str, _Heard | None]]:
+        """Pieces of text as the model writes them, then the whole; runs in the worker, which may stop between."""
+        engine, metrics, started = self.service.engine, self.service.metrics, time.monotonic()
+        options = {"temperature": self.temperature, "logprobs": self.form == "verbose_json" or None}
+        heard, space = _Heard(), ""
+        for delta in engine.transcribe(waveform, self.translate, options):
+            piece = space + delta.transcript if heard.text else delta.transcript.lstrip()
+            kept = piece.rstrip()
+            if kept and not heard.text:
+                metrics.ttft.add(time.monotonic() - self.began)
+            space, heard.text = piece[len(kept) :], heard.text + kept
+            heard.understood &= delta.understood
+            heard.finish = delta.finish or heard.finish
+            if delta.finish is None:
+                yield kept, None
+        if self.form in ("srt", "vtt", "verbose_json") and not self.translate:
+            times = engine.word_times(waveform, heard.text)
+            if times is None and self.words and heard.text:
+                raise Refusal(
+                    400, "the recording is too short for its words, or their times cannot be told.",
+                    "no_word_times", "timestamp_granularities",
+                )  # fmt: skip
+            heard.words = times or []
+        metrics.rtf.add((time.monotonic() - started) * engine.hearing_hz / len(waveform))
+        yield "", heard
+
+    def _response(self, heard: _Heard, seconds: float) -> Any:
+        text, form = heard.text, self.form
+        if form == "text":
+            return PlainTextResponse(text + "\n")
+        parts = segments(text, heard.words, seconds)
+        if form in ("srt", "vtt"):
+            return PlainTextResponse(subtitles(parts, form))
+        usage = {"type": "duration", "seconds": round(seconds, 3)}
+        if form == "json":
+            return JSONResponse({"text": text} if self.translate else {"text": text, "usage": usage})
+        made = {
+            "task": "translate" if self.translate else "transcribe",
+            "language": self.language or "unknown",
+            "duration": round(seconds, 3),
+            "text": text,
+            "segments": [self._segment(i, part, heard) for i, part in enumerate(parts)],
+            "understood": heard.understood,
+        }
+        if self.words:
+            made["words"] = [
+                {"word": word, "start": round(a, 3), "end": round(b, 3)} for word, a, b in heard.words
+            ]
+        return JSONResponse(made if self.translate else {**made, "usage": usage})
+
+    def _segment(self, number: int, part: tuple[str, float, float], heard: _Heard) -> dict[str, Any]:
+        text, start, end = part
+        raw, drawn = text.encode(), heard.finish.logprobs
+        return {
+            "id": number,
+            "seek": 0,
+            "start": round(start, 3),
+            "end": round(end, 3),
+            "text": text,
+            "tokens": self.service.engine.text_ids(text),
+            "temperature": self.temperature or 0.0,
+            "avg_logprob": sum(e.logprob for e in drawn) / len(drawn) if drawn else 0.0,  # of the whole
+            "compression_ratio": round(len(raw) / len(zlib.compress(raw)), 3),
+            "no_speech_prob": 0.0 if heard.understood else 1.0,
+        }
+
+
+@dataclass
+class _Heard:
+    """What was made of an upload."""
+
+    text: str = ""
+    understood: bool = True
+    finish: Finish = field(default_factory=lambda: Finish("stop"))
+    words: list[tuple[str, float, float]] = field(default_factory=list)
+
+
+def _rows(result: tuple[str, _Heard | None]) -> Iterator[dict[str, Any]]:
+    piece, heard = result
+    if piece:
+        yield {"type": "transcript.text.delta", "delta": piece}
+    if heard is None:
+        return
+    text, audio = heard.finish.prompt_text_tokens, heard.finish.prompt_audio_tokens
     usage = {
         "type": "tokens",
         "input_tokens": text + audio,
         "input_token_details": {"text_tokens": text, "audio_tokens": audio},
-        "output_tokens": finish.text_tokens,
-        "total_tokens": text + audio + finish.text_tokens,
+        "output_tokens": heard.finish.text_tokens,
+        "total_tokens": text + audio + heard.finish.text_tokens,
     }
-    yield {"type": "transcript.text.done", "text": transcript.text, "usage": usage}
+    yield {"type": "transcript.text.done", "text": heard.text, "usage": usage}
 
 
-def _response(
-    service: Service, transcript: Transcript, form: str, language: str | None, temperature: float
-) -> Any:
-    text, seconds = transcript.text, transcript.seconds
-    if form == "text":
-        return PlainTextResponse(text + "\n")
-    if form in ("srt", "vtt"):
-        return PlainTextResponse(subtitles(text, seconds, form))
-    usage = {"type": "duration", "seconds": round(seconds, 3)}
-    if form == "json":
-        return JSONResponse({"text": text, "usage": usage})
-    raw = text.encode()
-    segment = {
-        "id": 0,
-        "seek": 0,
-        "start": 0.0,
-        "end": round(seconds, 3),
-        "text": text,
-        "tokens": service.engine.text_ids(text),
-        "temperature": temperature,
-        "avg_logprob": 0.0,  # the model's calls do not give it
-        "compression_ratio": round(len(raw) / len(zlib.compress(raw)), 3) if raw else 0.0,
-        "no_speech_prob": 0.0 if transcript.understood else 1.0,
-    }
-    return JSONResponse(
-        {
-            "task": "transcribe",
-            "language": language or "unknown",
-            "duration": round(seconds, 3),
-            "text": text,
-            "segments": [segment] if text else [],
-            "usage": usage,
-            "understood": transcript.understood,
-        }
-    )
+def segments(
+    text: str, words: Sequence[tuple[str, float, float]], seconds: float
+) -> list[tuple[str, float, float]]:
+    """Text with its times, cut at pauses where word times tell of them; else in one."""
+    if not words or " ".join(word for word, _, _ in words) != " ".join(text.split()):
+        return [(text, 0.0, seconds)] if text else []
+    made, before = [words[0]], words[0][1]
+    for word, start, end in words[1:]:
+        said, since, _ = made[-1]
+        if start - before >= PAUSE_S:
+            made.append((word, start, end))
+        else:
+            made[-1] = (f"{said} {word}", since, end)
+        before = start
+    return made
 
 
-def subtitles(text: str, seconds: float, form: str) -> str:
-    """One cue over the whole recording, as srt or vtt."""
+def subtitles(parts: Sequence[tuple[str, float, float]], form: str) -> str:
+    """A cue for each segment, as srt or vtt."""
     mark = "," if form == "srt" else "."
-    cue = f"{_clock(0.0, mark)} --> {_clock(seconds, mark)}\n{text}\n"
+    cues = [f"{_clock(start, mark)} --> {_clock(end, mark)}\n{text}\n" for text, start, end in parts]
     if form == "vtt":
-        return f"WEBVTT\n\n{cue}" if text else "WEBVTT\n"
-    return f"1\n{cue}" if text else ""
+        return "\n".join(["WEBVTT\n", *cues])
+    return "\n".join(f"{number}\n{cue}" for number, cue in enumerate(cues, 1))
 
 
 def _clock(seconds: float, mark: str) -> str:
     ms = round(1000 * seconds)
     return f"{ms // 3600000:02d}:{ms // 60000 % 60:02d}:{ms // 1000 % 60:02d}{mark}{ms % 1000:03d}"
+
+
+def _unsupported(param: str, message: str) -> Refusal:
+    return Refusal(400, message, "unsupported_value", param)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from tests.data.build.stand_ins import needs
 
+from vivavoce.audio.forced_alignment import align_words, best_path, speech_ends
 from vivavoce.audio.synthesis import synthesize
 from vivavoce.base.errors import DataError, ModelError
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.spans.alignment import Aligner, guess
-from vivavoce.data.build.spans.forced_alignment import align_words, best_path, speech_ends
 from vivavoce.data.build.spans.letter_recogniser import LetterRecogniser
 from vivavoce.data.build.spans.word_units import Timed, from_words, pieces, units_of
 from vivavoce.data.conversation import Audio

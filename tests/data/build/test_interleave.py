@@ -13,11 +13,11 @@ from tests.data.build.stand_ins import ask, assert_pure, check_settings, needs, 
 from tests.data.build.test_tokenize import one, sound
 
 from vivavoce.audio.files import read_audio
+from vivavoce.audio.forced_alignment import Heard
 from vivavoce.audio.synthesis import synthesize
 from vivavoce.audio.timed_speech import time_speech
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
-from vivavoce.data.build.spans.forced_alignment import Heard
 from vivavoce.data.conversation import Audio, Conversation, Message, Text
 from vivavoce.data.recordings import encode_flac
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from vivavoce.audio.forced_alignment import align_words, speech_ends
 from vivavoce.audio.timed_speech import time_speech
 from vivavoce.base.errors import AudioError, ConfigError, MissingExtraError, VocabularyError
 from vivavoce.data.build.contract import Context
-from vivavoce.data.build.spans.forced_alignment import align_words, speech_ends
 from vivavoce.data.build.spans.letter_recogniser import LetterRecogniser
 from vivavoce.data.build.spans.word_units import Timed, Unit, from_words, pieces, units_of
 from vivavoce.data.build.speech.languages import primary

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.data.build.spans.forced_alignment import Heard
+from vivavoce.audio.forced_alignment import Heard
 from vivavoce.data.build.texts.local_models import loading
 
 
