@@ -299,3 +299,42 @@ def test_two_at_once(talking: Live, spoken: np.ndarray) -> None:
         await asyncio.gather(one("what is nine plus four", "thirteen"), one("what is two plus three", "five"))
 
     asyncio.run(run())
+
+
+def test_long_silence_after_an_answer_is_a_turn(talking: Live) -> None:
+    async def run() -> None:
+        async with talk(talking) as t:
+            await t.listen({**VAD, "idle_timeout_ms": 5000})
+            await t.ask("what is nine plus four")
+            await t.answer()
+            played_ms = len(t.audio()) * 1000 // (2 * HERTZ)
+            await t.say(np.zeros(7 * HERTZ, np.float32), 4800)
+            event = await t.until("input_audio_buffer.timeout_triggered")
+            assert abs(event["audio_start_ms"] - played_ms) <= 40
+            assert event["audio_end_ms"] - event["audio_start_ms"] in range(5000, 5041)
+            assert (await t.until("input_audio_buffer.committed"))["item_id"] == event["item_id"]
+            assert (await t.done())["status"] == "completed"
+
+    asyncio.run(run())
+
+
+def test_a_conversation_too_long_for_the_model_goes_on(talking: Live, nano: Assistant) -> None:
+    async def run() -> None:
+        async with talk(talking) as t:
+            await t.update(output_modalities=["text"])
+            longest = nano.model.config.text_config.max_position_embeddings
+            words = " ".join(["what is nine plus four"] * 40)
+            read = []
+            for _ in range(12):
+                said = [{"type": "output_text", "text": words}]
+                await t.send(
+                    "conversation.item.create", item={"type": "message", "role": "assistant", "content": said}
+                )
+                await t.until("conversation.item.done")
+                await t.ask("what is nine plus four")
+                made = await t.answer()
+                assert made["status"] == "completed", made["status_details"]
+                read.append(made["usage"]["input_tokens"])
+            assert max(read) < longest and read != sorted(read)
+
+    asyncio.run(run())

@@ -108,6 +108,7 @@ class Connection:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._transcripts.close()
+        self._talk.close()
         self._handlers.clear()
 
     # session

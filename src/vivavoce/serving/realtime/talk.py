@@ -100,6 +100,10 @@ class Talk:
                 if session.answering:  # what it holds now may be more than the client got: it is read again
                     session.interrupt()
 
+    def close(self) -> None:
+        """Let go of the session; work that still has it lets go at its next delta."""
+        self._session = None
+
     def _hear(self, history: History, item_id: str, pieces: Sequence[np.ndarray], rate: int) -> None:
         session = self._at(history)
         if self._hearing != item_id:
