@@ -124,7 +124,8 @@ def digits(options: TaskOptions) -> Task:
         for i, text in enumerate(rows):
             yield _aloud(f"d{i:03d}", text, text, f"{len(text.split())} digits", i)
 
-    return _task("nano_digits", "transcribe", cases, {"name": "wer"})
+    # Whisper's English form would join "one two" to 12, one word
+    return _task("nano_digits", "transcribe", cases, {"name": "wer", "normaliser": "letters"})
 
 
 def typed(options: TaskOptions) -> Task:
