@@ -56,7 +56,7 @@ def test_chat_transcribe_and_speech(live: Live, nano: Assistant) -> None:
 
 def test_a_run_against_an_endpoint(live: Live, tmp_path: Path) -> None:
     settings = RunSettings(workers=2)
-    run_evaluation(address(live), [tones(3)], ["endpoint", "swapped"], tmp_path, settings)
+    run_evaluation(address(live), [tones(3)], ["endpoint", "swapped", "base"], tmp_path, settings)
     outcomes = read_outcomes(tmp_path / "items/tones/endpoint.jsonl")
     assert len(outcomes) == 3 and all(o.error is None and o.hypothesis for o in outcomes.values())
     assert "endpoint" in read_run(tmp_path).no_base

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,13 @@ class Remote:
                 delta = chunk.choices[0].delta if chunk.choices else None
                 if delta is None:
                     continue
-                sound = getattr(delta, "audio", None) or {}
-                words = delta.content or sound.get("transcript") or ""
-                if words and first_text is None:
+                data, transcript = _sound(delta)
+                if (delta.content or transcript) and first_text is None:
                     first_text = time.perf_counter() - began
-                text, said = text + (delta.content or ""), said + (sound.get("transcript") or "")
-                if sound.get("data"):
+                text, said = text + (delta.content or ""), said + transcript
+                if data:
                     first_audio = first_audio or time.perf_counter() - began
-                    pieces.append(base64.b64decode(sound["data"]))
+                    pieces.append(base64.b64decode(data))
         except self._faults as error:
             raise ModelError(f"the endpoint gave no answer: {error}") from error
         total = time.perf_counter() - began
@@ -123,6 +123,13 @@ class Remote:
         if not listed:
             raise ModelError("the endpoint lists no models; name one: openai:URL#MODEL.")
         return str(listed[0].id)
+
+
+def _sound(delta: Any) -> tuple[str, str]:
+    """(base64 of samples, words) of a piece; a dict in older versions of the client, an object in newer."""
+    found = getattr(delta, "audio", None)
+    fields = found if isinstance(found, Mapping) else vars(found) if found is not None else {}
+    return fields.get("data") or "", fields.get("transcript") or ""
 
 
 def _message(message: Any) -> Any:

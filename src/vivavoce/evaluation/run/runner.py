@@ -38,7 +38,7 @@ from vivavoce.evaluation.tasks import expand, make_task
 from vivavoce.evaluation.tasks.task import Task, TaskOptions, safe_id
 from vivavoce.inference.assistant import Assistant
 
-ITEM_FAULTS = (VivavoceError, RuntimeError, ValueError, OSError)
+ITEM_FAULTS = (VivavoceError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, OSError)
 """What may go wrong with one question without ending the run."""
 
 
