@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from vivavoce.serving.settings import ServerSettings
 
 KEYS_VARIABLE = "VIVAVOCE_API_KEYS"
+
+
+class Engines(StrEnum):
+    """Who draws the tokens."""
+
+    own = "own"
+    vllm = "vllm"
+
+
 HERE_ONLY = ("127.0.0.1", "localhost", "::1")
 
 
@@ -80,6 +90,17 @@ def serve(
         int,
         typer.Option(metavar="N", help="Processes with a model each, one per GPU or share of cores.", min=1),
     ] = 1,
+    engine: Annotated[
+        Engines, typer.Option(metavar="ENGINE", help="`own`, or `vllm`: vLLM draws the tokens; see `export`.")
+    ] = Engines.own,
+    vllm_url: Annotated[
+        str | None,
+        typer.Option("--vllm-url", metavar="URL", help="A vLLM that runs already. Default: start one."),
+    ] = None,
+    vllm_arg: Annotated[
+        list[str] | None,
+        typer.Option("--vllm-arg", metavar="ARG", help="One of vLLM's own, such as `--max-model-len=8192`."),
+    ] = None,
     quantize: Quantize = None,
     device: Device = None,
     json: Json = False,
@@ -110,6 +131,13 @@ def serve(
         requests_per_minute=requests_per_minute,
         drain_s=drain,
     )
+    if engine is Engines.vllm and (replicas > 1 or quantize or device):
+        raise ConfigError(
+            "--replicas, --quantize and --device are for our own engine; give vLLM its own, such as "
+            "--vllm-arg=--data-parallel-size=2."
+        )
+    if engine is Engines.own and (vllm_url or vllm_arg):
+        raise ConfigError("--vllm-url and --vllm-arg go with --engine vllm.")
     keys = _keys(api_key or [], api_key_file)
     access = Access(keys, limits)
     settings = ServerSettings(
@@ -121,6 +149,9 @@ def serve(
         ffmpeg=ffmpeg,
         origins=tuple(cors_origin or ()),
         url_hosts=tuple(allow_url_host or ()),
+        engine=engine.value,
+        vllm_url=vllm_url,
+        vllm_args=tuple(vllm_arg or ()),
     )
     door = listen(host, port)
     with working(f"loading {model}"):

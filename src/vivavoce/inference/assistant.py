@@ -418,7 +418,7 @@ class Assistant:
             tally: Where tokens are counted.
             read: Reads the prompt, for sessions, which have read most of it already.
         """
-        return Turn(self.model, self.processor, sampling, prompt, read, tally, self.calls)
+        return Turn(self.model, self.processor, sampling, prompt, read=read, tally=tally, calls=self.calls)
 
     # parts
 

@@ -324,9 +324,7 @@ class Session:
             logits, heard = self._kept.read(ids, chunks, hear_last=last if gated else 0)
             return self._kept.decoding, logits, heard
 
-        return Turn(
-            self._model, self._processor, sampling, {"input_ids": ids}, read, tally, self.assistant.calls
-        )
+        return self.assistant.turn({"input_ids": ids}, sampling, tally, read)
 
     def _prompt_before_audio(self) -> tuple[list[int], list[Chunk]]:
         """The tokens before a recording that begins now, as far as they are certain, and the audio among them."""

@@ -10,6 +10,7 @@ from vivavoce.serving.limits import Limits
 if TYPE_CHECKING:
     from vivavoce.serving.access import Access
     from vivavoce.serving.app import Server
+    from vivavoce.serving.engine import Engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,9 @@ class ServerSettings:
         origins: Web pages of other addresses that may call.
         page: Serve the web page at ``/``.
         url_hosts: Hosts whose files may be named in ``audio_url``.
+        engine: "own", or "vllm": vLLM draws the tokens.
+        vllm_url: Of a vLLM that runs already.
+        vllm_args: More of vLLM's own options.
     """
 
     model: str
@@ -36,6 +40,9 @@ class ServerSettings:
     origins: tuple[str, ...] = ()
     page: bool = True
     url_hosts: tuple[str, ...] = ()
+    engine: str = "own"
+    vllm_url: str | None = None
+    vllm_args: tuple[str, ...] = ()
 
 
 def make_server(settings: ServerSettings, access: Access) -> Server:
@@ -44,14 +51,10 @@ def make_server(settings: ServerSettings, access: Access) -> Server:
     Raises:
         VivavoceError: As ``vivavoce.load``.
     """
-    from vivavoce.inference.assistant import load
     from vivavoce.serving.app import Server
-    from vivavoce.serving.engine import Engine
 
-    assistant = load(settings.model, quantize=settings.quantize, device=settings.device)
-    engine = Engine(assistant, settings.name)
     return Server(
-        engine,
+        _engine(settings),
         access=access,
         limits=settings.limits,
         origins=settings.origins,
@@ -59,3 +62,14 @@ def make_server(settings: ServerSettings, access: Access) -> Server:
         page=settings.page,
         url_hosts=settings.url_hosts,
     )
+
+
+def _engine(settings: ServerSettings) -> Engine:
+    if settings.engine == "vllm":
+        from vivavoce.serving.vllm.process import make_engine
+
+        return make_engine(settings.model, settings.name, settings.vllm_url, settings.vllm_args)
+    from vivavoce.inference.assistant import load
+    from vivavoce.serving.engine import Engine
+
+    return Engine(load(settings.model, quantize=settings.quantize, device=settings.device), settings.name)

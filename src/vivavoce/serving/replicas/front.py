@@ -134,7 +134,9 @@ class Front:
         except Refusal as refusal:
             self.metrics.rejected.add({429: "caller"}.get(refusal.status_code, "key"))
             words = error_body(refusal.status_code, refusal.detail, refusal.code)
-            await refuse(scope, send, refusal.status_code, bytes(JSONResponse(words).body), refusal.headers or {})
+            await refuse(
+                scope, send, refusal.status_code, bytes(JSONResponse(words).body), refusal.headers or {}
+            )
             return
         scope["caller"] = caller
         try:
