@@ -290,3 +290,17 @@ def test_a_closed_batcher_refuses_and_nobody_hangs():
             assert waiting.result(timeout=5) is not None
     with pytest.raises(SessionError, match="closed"):
         decoding.feed([2])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_died():
+    model = tiny.tokens_to_text().model
+    batcher = Batcher(model)
+
+    def die() -> None:
+        raise SystemExit
+
+    with pytest.raises(SessionError, match="closed"):
+        batcher.do(die)
+    with pytest.raises(SessionError, match="closed"):
+        batcher.do(lambda: 1)

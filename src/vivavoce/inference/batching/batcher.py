@@ -63,7 +63,7 @@ class Batcher(Calls):
         self._block, self._most = block, most_rows
         self._queue: SimpleQueue[_Request | None] = SimpleQueue()
         self._gate, self._closed = threading.Lock(), False
-        self.num_forwards = self.num_requests = 0
+        self.num_forwards = self.num_requests = self._met = 0
         self._thread = threading.Thread(target=self._run, name="vivavoce-model", daemon=True)
         self._thread.start()
 
@@ -126,20 +126,27 @@ class Batcher(Calls):
 
     def _run(self) -> None:
         waiting: list[_Request] = []
-        met = 1
-        with torch.inference_mode():
-            while self._collect(waiting, met):
-                first = waiting[0]
-                batch = [first]
-                if first.kind is not None:
-                    batch = [r for r in waiting if r.kind == first.kind][: self._most]
-                for request in batch:
-                    waiting.remove(request)
-                met = len(batch)
-                self._serve(batch)
-                del first, batch, request  # what they hold is to be free as soon as nobody else has it
-        for request in waiting:
-            self._refuse(request)
+        batch: list[_Request] = []
+        try:
+            with torch.inference_mode():
+                while self._collect(waiting, max(1, self._met)):
+                    kind = waiting[0].kind
+                    alike = [r for r in waiting if kind is not None and r.kind == kind]
+                    batch = alike[: self._most] or waiting[:1]
+                    waiting = [r for r in waiting if r not in batch]
+                    self._met = len(batch)
+                    self._serve(batch)
+                    batch = alike = []  # what they hold is to be free as soon as nobody else has it
+                    kind = None
+        finally:  # nobody may wait for a thread that has ended, whatever ended it
+            with self._gate:
+                self._closed = True
+            while not self._queue.empty():
+                waiting.append(self._queue.get())  # type: ignore[arg-type]
+            for request in (*batch, *waiting):
+                if request is not None and request.done.locked():
+                    request.error = SessionError("the batcher was closed before this was done.")
+                    request.done.release()
 
     def _collect(self, waiting: list[_Request], met: int) -> bool:
         """Take what waits; False at the end.
@@ -181,11 +188,6 @@ class Batcher(Calls):
         for request, result in zip(batch, results, strict=True):
             request.result, request.work = result, None
             request.done.release()
-
-    @staticmethod
-    def _refuse(request: _Request) -> None:
-        request.error = SessionError("the batcher was closed before this was done.")
-        request.done.release()
 
     def _feed(self, requests: list[list[Row]]) -> list[list[Tensor]]:
         rows = [row for request in requests for row in request]
