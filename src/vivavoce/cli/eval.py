@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,12 +110,15 @@ def run(
         "device": device,
     }
     plan = read_config(config, {key: value for key, value in given.items() if value is not None})
+    from vivavoce.audio.threads import one_thread
     from vivavoce.evaluation.diagnosis import diagnose
     from vivavoce.evaluation.report.making import make_report
     from vivavoce.evaluation.run.runner import run_evaluation, run_evaluations
 
     folder = Path(plan.out or f"eval-{plan.called}")
-    with answering() as advance:
+    # in a model as small as the bundle, threads of torch only wait for each other
+    small = one_thread(device or "cpu") if plan.models == ("nano",) else nullcontext()
+    with answering() as advance, small:
         if len(plan.models) == 1:
             run_evaluation(plan.models[0], plan.made_tasks(), plan.systems, folder, plan.settings(), advance)
             folders = [folder]

@@ -42,6 +42,9 @@ class Plan:
         listener: Recogniser for what was spoken.
         max_new_tokens: Of an answer.
         configs: Task -> configuration of its data set (a language).
+        judge: Model that marks open answers, as in `RunSettings`; None leaves such metrics out.
+        judge_endpoint: Its address and more, as in `RunSettings`.
+        root: Where relative paths begin; the file's folder.
     """
 
     models: tuple[str, ...] = ()
@@ -63,6 +66,8 @@ class Plan:
     listener: str | None = None
     max_new_tokens: int = 512
     configs: dict[str, str] = field(default_factory=dict)
+    judge: str | None = None
+    judge_endpoint: dict[str, Any] | None = None
     root: Path = Path()
 
     @property
@@ -112,6 +117,8 @@ class Plan:
             config=self.configs or None,
             device=self.device,
             key_env=self.key_env,
+            judge=self.judge,
+            judge_endpoint=self.judge_endpoint,
         )
 
 
