@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import torch
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.evaluation.items import Sound
 from vivavoce.inference.assistant import Assistant
+from vivavoce.inference.batching.batcher import Batcher
 from vivavoce.inference.reply import Reply
 
 Messages = Sequence[Mapping[str, Any]]
@@ -58,12 +60,22 @@ class Local:
         seed: Of speech.
     """
 
-    parallel = 1
-
     def __init__(self, assistant: Assistant, max_new_tokens: int = 512, seed: int = 0) -> None:
         self.assistant, self.max_new_tokens, self.seed = assistant, max_new_tokens, seed
         self.name, self.hears, self.speaks = assistant.name, assistant.hears, assistant.speaks
         self.clips_first = assistant.clips_first
+        # on a CPU one question alone uses all cores, and its latency is what a user would see
+        self.parallel = 1 if assistant.model.device.type == "cpu" else 8
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let questions of several threads go through the model in one forward, as long as the block lasts."""
+        with Batcher(self.assistant.model) as batcher:
+            self.assistant.use(batcher)
+            try:
+                yield
+            finally:
+                self.assistant.use(None)
 
     def chat(self, messages: Messages, aloud: bool = False) -> Answer:
         return _answer(
@@ -84,15 +96,15 @@ class Local:
     def say(self, text: str) -> Answer:
         return _answer(self.assistant.say(text, seed=self.seed))
 
-    @torch.inference_mode()
     def choose(self, messages: Messages, letters: str) -> Answer:
         """The letter that the model finds likeliest right after the prompt; nothing is generated."""
         began = time.perf_counter()
         processor = self.assistant.processor
         ids = processor.prepare(messages)["input_ids"]
-        logits = self.assistant.model(
-            input_ids=torch.tensor([ids], device=self.assistant.model.device), logits_to_keep=1
-        ).logits[0, -1]
+        row = torch.tensor([ids], device=self.assistant.model.device)
+        calls, model = self.assistant.calls, self.assistant.model
+        with torch.inference_mode():
+            logits = calls.do(lambda: model(input_ids=row, logits_to_keep=1).logits[0, -1].clone())
         tokens = [_letter_ids(processor.tokenizer, letter) for letter in letters]
         best = max(range(len(letters)), key=lambda i: float(logits[tokens[i]].max()))
         return Answer(letters[best], total_s=time.perf_counter() - began)

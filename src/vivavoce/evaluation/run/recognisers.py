@@ -6,6 +6,7 @@ a model of this project by name or folder.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -97,6 +98,7 @@ def _pocketsphinx(grammar: str | None) -> Recogniser:
     held = {"lm": None} if grammar else {}
     # "batch" normalises every recording by itself; the default drifts from one to the next
     decoder = pocketsphinx.Decoder(samprate=RATE, cmn="batch", loglevel="FATAL", **held)
+    alone = threading.Lock()
     if grammar:
         decoder.add_jsgf_string("domain", grammar.encode())
         decoder.activate_search("domain")
@@ -106,10 +108,11 @@ def _pocketsphinx(grammar: str | None) -> Recogniser:
         padded = padded * (PEAK / max(1e-3, float(np.abs(padded).max())))
         noise = np.random.default_rng(0).standard_normal(len(padded)) * FAINT
         samples = (np.clip(padded + noise, -1, 1) * 32767).astype(np.int16)
-        decoder.start_utt()
-        decoder.process_raw(samples.tobytes(), full_utt=True)
-        decoder.end_utt()
-        found = decoder.hyp()
+        with alone:
+            decoder.start_utt()
+            decoder.process_raw(samples.tobytes(), full_utt=True)
+            decoder.end_utt()
+            found = decoder.hyp()
         return str(found.hypstr) if found else ""
 
     said = " with the task's grammar" if grammar else ""

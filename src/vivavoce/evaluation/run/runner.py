@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from vivavoce.evaluation.results import (
     write_line,
     write_run,
 )
+from vivavoce.evaluation.run.answerers import Local
 from vivavoce.evaluation.run.environment import hardware, package_versions
 from vivavoce.evaluation.run.judging import judge_answers
 from vivavoce.evaluation.run.noise import noisy
@@ -97,10 +98,13 @@ def run_evaluation(
             model_facts=team.facts,
         )
         write_run(record, out)
-        for task in made:
-            for system in team.systems:
-                if task.kind in APPLIES[system.name]:
-                    _fill(task, system, team, stored[task.name], out, settings, progress)
+        pairs = [(t, s) for t in made for s in team.systems if t.kind in APPLIES[s.name]]
+        with ExitStack() as stack:
+            if (settings.workers or team.model.parallel) > 1:
+                for answerer in {id(a): a for a in (team.model, team.base) if isinstance(a, Local)}.values():
+                    stack.enter_context(answerer.together())
+            for task, system in pairs:
+                _fill(task, system, team, stored[task.name], out, settings, progress)
         if settings.judge:
             judge_answers(made, out, settings)
         if settings.probes:
@@ -152,7 +156,7 @@ def _tasks(tasks: Sequence[TaskLike], settings: RunSettings) -> list[Task]:
 def _begin(model: str, tasks: Sequence[Task], out: Path, settings: RunSettings) -> RunRecord:
     """The record of this run, joined to what the folder has of the same one."""
     # what answers do not hang on may change between two runs into one folder
-    loose = {"batch_size", "workers", "cache", "probes", "device", "key_env"}
+    loose = {"batch_size", "cache", "probes", "device", "key_env"}
     plain: dict[str, Any] = {k: v for k, v in asdict(settings).items() if k not in loose}
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
     record = RunRecord(

@@ -18,7 +18,8 @@ class RunSettings:
         limit: Most questions per task; None for all.
         seed: Of what tasks draw, of noise, and of which question's audio stands in for another's.
         batch_size: Questions whose answers are written together; what a killed run loses at most.
-        workers: Questions asked at once; None for one with a local model and 8 with an endpoint.
+        workers: Questions asked at once, which then share forwards of the model; None for one on a CPU, 8 on a GPU or
+            with an endpoint. Latency is that of so many at once.
         aloud: Have spoken tasks answered aloud, where the model speaks.
         cascade: ``ASR+LLM``, see `recognisers` and `answerers`; None for pocketsphinx or else the model's own ears,
             and the model's own language model.
