@@ -61,7 +61,7 @@ def _page(report: CodecReport, players: Players, folder: Path) -> Iterator[str]:
         yield f'<div class="word {kind}">{escape(report.verdict.words)}</div>'
     yield '<h2>Scores</h2><div class="wide"><table><tr><th>metric</th><th>score [95 %]</th><th class="n">n</th></tr>'
     for name, score in report.scores.items():
-        shown = f'<td class="v">{show_score(score)}</td><td class="n">{score.n} {few(score.n)}</td>'
+        shown = f'<td class="v">{show_score(score)}</td><td class="n">{few(score.n) or score.n}</td>'
         yield f"<tr><td>{escape(name)} ({score.better} is better)</td>{shown}</tr>"
     yield "</table></div>"
     for sentence in report.unscored:

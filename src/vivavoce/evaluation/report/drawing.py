@@ -109,6 +109,8 @@ def _range(scores: Sequence[Score]) -> tuple[float, float]:
         high = max(1.0, high)
     if scores[0].unit == "points" and high > 50:
         high = max(100.0, high)
+    if scores[0].unit == "share":
+        high = math.ceil(round(5 * high, 6)) / 5  # even numbers along the axis
     return low, high if high > low else low + 1.0
 
 

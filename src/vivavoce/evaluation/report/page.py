@@ -54,7 +54,9 @@ def _model(model: ModelReport, players: Players, several: bool) -> Iterator[str]
         yield f'<h1 id="{escape(anchor)}top">{escape(model.run.model)}{stamp}</h1>'
     yield from findings_banner(model.findings)
     facts = [model.run.date[:16].replace("T", " "), f"seed {model.run.seed}"]
-    facts += [f"{k} {v}" for k, v in model.run.model_facts.items() if isinstance(v, str | int | float)]
+    facts += [
+        f"{k} {v}" for k, v in model.run.model_facts.items() if k in ("parameters", "weights", "licence")
+    ]
     yield f'<p class="soft">{escape(", ".join(f for f in facts if f))}</p>'
     spoken, typed = [t for t in model.tasks if not t.typed], [t for t in model.tasks if t.typed]
     yield '<nav class="small">' + "".join(

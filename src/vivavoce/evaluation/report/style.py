@@ -47,7 +47,7 @@ th { font-weight: 600; } td.n, th.n { text-align: right; font-variant-numeric: t
 td.v { white-space: nowrap; font-variant-numeric: tabular-nums; overflow-wrap: normal; } tr.own td { font-weight: 600; }
 .few { color: var(--warn); font-size: .8rem; } span.few { white-space: nowrap; }
 svg { display: block; max-width: 100%; height: auto; margin: .4rem 0; } svg text { fill: var(--soft); }
-.key span { margin-right: 1rem; white-space: nowrap; } .dot { display: inline-block; width: .7rem; height: .7rem;
+.key > span { margin-right: 1rem; white-space: nowrap; } .dot { display: inline-block; width: .7rem; height: .7rem;
   border-radius: 50%; margin-right: .35rem; }
 .item { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; margin: .6rem 0;
   background: var(--box); }
