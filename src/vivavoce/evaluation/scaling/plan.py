@@ -96,7 +96,7 @@ def make_plan(
         raise ConfigError(
             "the recipe has no data.held_out; wanted rows that are never learned, to measure the loss."
         )
-    check_settings(config, World())
+    check_settings(replace(config, steps=None), World())
     check_sets(config.data.sets)
     check_sets(config.data.held_out)
     with TemporaryDirectory() as scratch:
