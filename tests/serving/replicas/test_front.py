@@ -283,7 +283,7 @@ def test_a_connection_stays_with_its_replica(two):
 
 
 def test_connections_without_a_key_or_one_too_many(two):
-    with front(two, max_concurrent=1) as client:
+    with front(two, max_realtime_per_caller=1) as client:
         url = f"ws://{client.base_url.host}:{client.base_url.port}/v1/realtime"
         with pytest.raises(InvalidStatus) as refused, connect(url):
             pass

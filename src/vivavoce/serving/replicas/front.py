@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -53,6 +54,7 @@ class Front:
         self.replicas, self.access = replicas, access
         self.limits = replicas.settings.limits
         self.metrics = Metrics(lambda: 0, lambda: 0)
+        self._connected: Counter[str] = Counter()  # WebSockets of each caller
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=5.0),
             limits=httpx.Limits(max_connections=None),
@@ -130,7 +132,9 @@ class Front:
         given = headers.get(b"authorization", b"").decode("latin-1") or key_of_browsers(scope)
         try:
             caller = self.access.caller(given, (scope.get("client") or ("unknown",))[0])
-            self.access.enter(caller)
+            if self._connected[caller] >= self.limits.max_realtime_per_caller:
+                what = f"{self._connected[caller]} connections of this caller are open, the most allowed."
+                raise Refusal(429, what, "concurrency_limit_exceeded", retry_s=1)
         except Refusal as refusal:
             self.metrics.rejected.add({429: "caller"}.get(refusal.status_code, "key"))
             words = error_body(refusal.status_code, refusal.detail, refusal.code)
@@ -139,10 +143,11 @@ class Front:
             )
             return
         scope["caller"] = caller
+        self._connected[caller] += 1
         try:
             await pass_on(self.replicas, scope, receive, send)
         finally:
-            self.access.leave(caller)
+            self._connected -= Counter([caller])
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Ask a replica, and another one if it dies before it answers."""
