@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.inference.tiny import byte_tokenizer
 from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -72,6 +75,19 @@ def test_several_at_once_answer_as_one_by_one(nano: Assistant, tmp_path: Path) -
         one, many = answers(tmp_path / "one", task, system), answers(tmp_path / "many", task, system)
         assert {i: o.hypothesis for i, o in one.items()} == {i: o.hypothesis for i, o in many.items()}
     assert type(nano.calls) is Calls  # it runs in the caller's thread again
+
+
+def test_plain_language_model_as_base(nano: Assistant, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=len(tokenizer))).save_pretrained(tmp_path / "plain")
+    tokenizer.save_pretrained(tmp_path / "plain")
+    settings = RunSettings(limit=2, base=str(tmp_path / "plain"), max_new_tokens=3)
+    run_evaluation(nano, ["nano_typed"], ["typed", "base"], tmp_path / "out", settings)
+    before = answers(tmp_path / "out", "nano_typed", "base")
+    assert len(before) == 2 and not any(o.error for o in before.values())
+    words = read_run(tmp_path / "out").systems["base"]
+    assert words.startswith("plain ") and str(tmp_path) not in words
 
 
 def test_noise_sweep(nano: Assistant, tmp_path: Path) -> None:

@@ -6,15 +6,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.evaluation.items import Sound
 from vivavoce.inference.assistant import Assistant
 from vivavoce.inference.batching.batcher import Batcher
 from vivavoce.inference.reply import Reply
+from vivavoce.models.config import SpeechLMConfig
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.speech_lm import SpeechLM
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -133,9 +138,16 @@ def _answer(reply: Reply) -> Answer:
 
 
 def make_answerer(
-    spec: str, max_new_tokens: int, seed: int, device: str | None, key_env: str | None
+    spec: str,
+    max_new_tokens: int,
+    seed: int,
+    device: str | None,
+    key_env: str | None,
+    text_only: bool = False,
 ) -> Answerer:
     """An answerer by name: ``openai:URL[#MODEL]``, or a model's name, folder or hub id.
+
+    With ``text_only`` it may be a language model that neither hears nor speaks.
 
     Raises:
         ConfigError, ModelError: There is no such model or the address is malformed.
@@ -148,4 +160,33 @@ def make_answerer(
         raise ConfigError("the model is named ''; wanted a name, folder, hub id or openai:URL.")
     from vivavoce.inference.assistant import load
 
-    return Local(load(spec, device=device), max_new_tokens, seed)
+    try:
+        assistant = load(spec, device=device)
+    except ModelError as error:
+        if not text_only:
+            raise
+        assistant = load_text_model(spec, device, error)
+    return Local(assistant, max_new_tokens, seed)
+
+
+def load_text_model(name: str, device: str | None, refused: ModelError) -> Assistant:
+    """A language model that neither hears nor speaks as an assistant: what a speech LM was before.
+
+    Args:
+        name: Folder or hub id.
+        device: Where it runs.
+        refused: Why it is no speech LM; raised again where it is no language model either.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    try:
+        language_model = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError):
+        raise refused from None
+    config = SpeechLMConfig(text_config=language_model.config)
+    model = SpeechLM(config, text_model=language_model).eval()
+    if device:
+        model.to(torch.device(device))  # type: ignore[arg-type]
+    return Assistant(model, SpeechProcessor.for_config(tokenizer, config), Path(name).name)

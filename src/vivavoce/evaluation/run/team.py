@@ -151,8 +151,9 @@ def make_team(
 
 def _maker(settings: RunSettings) -> Any:
     @cache
-    def make(spec: str) -> Answerer:
-        return make_answerer(spec, settings.max_new_tokens, settings.seed, settings.device, settings.key_env)
+    def make(spec: str, text_only: bool = False) -> Answerer:
+        most, seed = settings.max_new_tokens, settings.seed
+        return make_answerer(spec, most, seed, settings.device, settings.key_env, text_only)
 
     return make
 
@@ -165,7 +166,7 @@ def _recogniser(settings: RunSettings, own: Answerer) -> tuple[str, str]:
 
 def _cascade_llm(settings: RunSettings, own: Answerer, make: Any) -> Answerer:
     name = split_cascade(settings.cascade)[1] if settings.cascade else "own"
-    llm: Answerer = own if name == "own" else make(name)
+    llm: Answerer = own if name == "own" else make(name, True)
     return llm
 
 
@@ -185,7 +186,7 @@ def split_cascade(spec: str) -> tuple[str, str]:
 def _base(model: Any, own: Answerer, settings: RunSettings, make: Any) -> tuple[Answerer | None, str]:
     """The language model before speech training, or why there is none."""
     if settings.base:
-        return make(settings.base), ""
+        return make(settings.base, True), ""
     if not isinstance(own, Local):
         return None, "the model is behind an endpoint; name its language model by the setting base"
     config = own.assistant.model.config
@@ -198,7 +199,7 @@ def _base(model: Any, own: Answerer, settings: RunSettings, make: Any) -> tuple[
         return None, "the model names no language model that it was made from; name one by the setting base"
     if "language_model" not in config.lora:
         return None, f"its language model is {name}, unchanged, so that nothing can be lost"
-    return make(str(name)), ""
+    return make(str(name), True), ""
 
 
 def _of_the_bundle(assistant: Assistant) -> bool:
