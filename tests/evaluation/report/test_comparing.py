@@ -11,6 +11,7 @@ from vivavoce.base.errors import DataError
 from vivavoce.evaluation.comparison import compare
 from vivavoce.evaluation.report.comparing import claim_words, compare_runs
 from vivavoce.evaluation.report.report import read_report
+from vivavoce.evaluation.results import read_run, write_run
 
 
 @pytest.fixture
@@ -68,3 +69,15 @@ def test_fewer_questions_are_refused(tmp_path, runs):
 def test_a_folder_of_several_models_is_refused(tmp_path, runs):
     with pytest.raises(DataError, match=r"holds 2 models; name one of .*/a, "):
         compare_runs(tmp_path, runs[0])
+
+
+def test_a_task_scored_in_two_ways_is_left_out_and_said_so(runs):
+    run = read_run(runs[1])
+    noisy = replace(run.tasks["noisy"], metrics=({"name": "wer", "normaliser": "letters"},))
+    write_run(replace(run, tasks={**run.tasks, "noisy": noisy}), runs[1])
+    found = compare_runs(*runs)
+    assert [
+        sentence for sentence in found.left_out if "noisy: wer: the settings differ in normaliser" in sentence
+    ]
+    assert "questions" in {row.task for row in found.rows}
+    assert "noisy" not in {row.task for row in found.rows}

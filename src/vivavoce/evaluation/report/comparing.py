@@ -63,7 +63,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     """Compare the models of two runs by a paired bootstrap on the questions that both answered.
 
     Raises:
-        DataError: A folder holds several models, or no task stands in both, or the questions of one differ.
+        DataError: A folder holds several models, or no task stands in both, or the questions of one differ, or no task can be compared.
     """
     runs = [_one(first), _one(second)]
     tasks = [{task.name: task for task in run.tasks} for run in runs]
@@ -82,10 +82,16 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         pair = (tasks[0][name], tasks[1][name])
         check_same_questions(*pair, first, second)
         scored = [score_task(run.path, task) for run, task in zip(runs, pair, strict=True)]
-        found = list(_rows(name, *scored))
+        try:
+            found = list(_rows(name, *scored))
+        except DataError as error:  # other settings, or a run that was stopped
+            left_out.append(f"{name}: {error}")
+            continue
         if not found:
             left_out.append(f"{name}: one of the two has no score")
         rows += found
+    if not rows:
+        raise DataError(f"nothing can be compared: {'; '.join(left_out)}")
     return RunComparison(runs[0].run.model, runs[1].run.model, rows, left_out)
 
 
