@@ -63,7 +63,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     """Compare the models of two runs by a paired bootstrap on the questions that both answered.
 
     Raises:
-        DataError: A folder holds several models, or no task stands in both, or the questions of one differ, or no task can be compared.
+        DataError: A folder holds several models, no task stands in both or can be compared, or questions differ.
     """
     runs = [_one(first), _one(second)]
     tasks = [{task.name: task for task in run.tasks} for run in runs]
