@@ -89,6 +89,7 @@ def test_files_of_the_published_columns_are_read_like_the_twin(cache: Path, tmp_
 
 def test_choices_reach_the_prompt_and_letters_are_right(cache: Path, tmp_path: Path) -> None:
     _, cases = asked("mmau", cache, tmp_path)
+    assert [c.question.references for c in cases] == [("A",), ("B",), ("C",)]
     for case in cases:
         letter = case.question.references[0]
         assert (
