@@ -22,6 +22,7 @@ from vivavoce.evaluation.scaling.lbfgs import Minimum, minimise
 
 DELTA = 1e-3
 CONTINUED = (0.1, 0.01)  # wider Huber losses, each of which gives the next one its start
+MOST_POWER = 4.0  # of a law; a point or two that contradict it can ask for any, and are then not followed
 LEAST_POINTS = 6  # five parameters, and one that could speak against them
 
 
@@ -181,7 +182,8 @@ def fit(points: Points, delta: float = DELTA, published_grid: bool = False, refi
     rough = minimise(Problem(points, logs, CONTINUED[0]), starts, most_steps=60)
     best = rough.points[np.argsort(rough.values, kind="stable")[:refined]]
     end = descend(points, logs, best, delta)
-    chosen = int(np.argmin(end.values))
+    lawful = ((end.points[:, 3:] > 0) & (end.points[:, 3:] < MOST_POWER)).all(axis=1)
+    chosen = int(np.argmin(np.where(lawful | ~lawful.any(), end.values, np.inf)))
     value = float(end.values[chosen])
     law = problem.law(end.points[chosen])
     law = Law(*(float(v) for v in (law.E, law.A, law.B, law.a, law.b)))
