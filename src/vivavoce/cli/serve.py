@@ -70,6 +70,7 @@ def serve(
     ] = 8,
     max_queue: Annotated[int, typer.Option(metavar="N", help="Requests that may wait for a slot.")] = 32,
     max_concurrent: Annotated[int, typer.Option(metavar="N", help="Requests of one caller at a time.")] = 8,
+    max_realtime: Annotated[int, typer.Option(metavar="N", help="Realtime connections at a time.")] = 64,
     requests_per_minute: Annotated[int, typer.Option(metavar="N", help="Of one caller; 0 is no limit.")] = 0,
     drain: Annotated[
         float, typer.Option(metavar="S", help="Time for running requests after SIGTERM.")
@@ -101,12 +102,13 @@ def serve(
         list[str] | None,
         typer.Option("--vllm-arg", metavar="ARG", help="One of vLLM's own, such as `--max-model-len=8192`."),
     ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The web page at `/` to talk with.")] = True,
     quantize: Quantize = None,
     device: Device = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Serve a model to clients of OpenAI's API: chat, transcriptions and speech.
+    """Serve a model to clients of OpenAI's API, and a web page to talk with it.
 
     Keys also come from the environment variable VIVAVOCE_API_KEYS, with commas between. Without any key
     everyone who reaches the port may call. Ends on Ctrl-C or SIGTERM, after the running requests. Log lines
@@ -128,6 +130,8 @@ def serve(
         slots=slots,
         max_queue=max_queue,
         max_concurrent=max_concurrent,
+        max_realtime=max_realtime,
+        max_realtime_per_caller=min(32, max_realtime),
         requests_per_minute=requests_per_minute,
         drain_s=drain,
     )
@@ -148,6 +152,7 @@ def serve(
         limits=limits,
         ffmpeg=ffmpeg,
         origins=tuple(cors_origin or ()),
+        page=page,
         url_hosts=tuple(allow_url_host or ()),
         engine=engine.value,
         vllm_url=vllm_url,
@@ -160,7 +165,8 @@ def serve(
     if json:
         print_json({"model": settings.name, "url": f"{address}/v1", "keys": len(keys)})
     else:
-        note(f"serving {settings.name} at {address}/v1; Ctrl-C ends it.")
+        talk = f" Talk with it at {address}/" if page else ""
+        note(f"serving {settings.name} at {address}/v1; Ctrl-C ends it.{talk}")
     if not keys and host not in HERE_ONLY:
         note("no API key: everyone who reaches this port may call. Give --api-key-file FILE.")
     run(server, door, limits.drain_s)

@@ -8,11 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vivavoce.base.errors import AudioError, MissingExtraError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LONGEST_S = 300.0  # of one recording
 PIECE_S = 0.05  # between looks at the keyboard
@@ -93,6 +94,8 @@ class Loudspeaker:
     """
 
     def __init__(self, sample_rate: int) -> None:
+        import numpy as np  # not while `--help` is read
+
         sounddevice = devices()
         self._rate, self._lock = sample_rate, threading.Lock()
         self._waiting = np.zeros(0, np.float32)
@@ -117,6 +120,8 @@ class Loudspeaker:
 
     def push(self, samples: np.ndarray) -> None:
         """Add float32 [s] to what is played."""
+        import numpy as np
+
         with self._lock:
             self._waiting = np.concatenate([self._waiting, samples])
 
