@@ -330,6 +330,23 @@ def test_reset_and_interruption_free_the_cache():
     answer_both_ways(session, **FREE)
 
 
+@pytest.mark.parametrize("name", ["tokens->text", "by blocks", "transcript first", "tokens->tokens"])
+def test_a_session_dropped_in_mid_answer_goes_at_once(name):
+    session = Session(made(name), **FREE)
+    feed(session, noise(0.5, 16_000), 16_000, [0.5])
+    deltas = session.respond(audio=name == "tokens->tokens")
+    next(deltas)
+    held, buffer = weakref.ref(session), weakref.ref(session._kept.decoding.sequence)
+    calls = session.assistant.calls
+    gc.collect()
+    gc.disable()  # nobody comes to collect
+    try:
+        del session, deltas
+        assert held() is None and buffer() is None and calls.open_sequences == 0
+    finally:
+        gc.enable()
+
+
 def test_messages_are_a_copy():
     session = Session(made("tokens->text"), **FREE)
     session.feed_text("hello")

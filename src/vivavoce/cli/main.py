@@ -5,6 +5,8 @@ Exit codes: 0 done; 1 a fault of ours or a closed pipe; 2 something the user can
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -99,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; default those of the process.
     """
+    # Python looks through all objects for cycles when it ends; torch's and transformers' take it seconds
+    atexit.register(gc.freeze)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given[: given.index("--")] if "--" in given else "--debug" in given
     if not debug:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, cast
+from weakref import ReferenceType, ref
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class Session:
         self.assistant.sampling(sampling)  # refuses what cannot be
         self.prefill: Prefill = prefill_of(self._processor)
         self._given = [dict(message) for message in messages]
-        self._running: Generator[Delta, None, None] | None = None
+        self._running: ReferenceType[Generator[Delta, None, None]] | None = None
         self.reset()
 
     @property
@@ -210,9 +211,12 @@ class Session:
         question = {"role": "user", "content": content}
         self._parts, self._answer, self.answering, self._prompt_length = [], GivenOut(), True, 0
         self._tally = Tally()
-        self._running = self._respond(question, self._answer, audio, voice, sampling)
+        running = self._respond(question, self._answer, audio, voice, sampling)
+        self._running = ref(
+            running
+        )  # who asked holds it, and it the session: dropped together, both go at once
         self._messages.append(question)
-        return self._running
+        return running
 
     def _respond(
         self,
@@ -285,8 +289,9 @@ class Session:
         self._messages.append({"role": "assistant", "content": text})
 
     def _stop(self) -> None:
-        if self._running is not None:
-            self._running.close()
+        running = self._running() if self._running is not None else None
+        if running is not None:
+            running.close()
         self._running = None
 
     def _trim(self) -> None:
