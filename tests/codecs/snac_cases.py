@@ -15,6 +15,8 @@ CONFIGS = {
     # an odd rate, windows of 8 steps = 2 coarse frames
     "windows": SNACConfig(600, 16, (2, 3), None, 128, (3, 2), 8, 32, 4, (4, 2, 1)),
     "dense": SNACConfig(450, 4, (3, 5), None, 16, (5, 3), None, 32, 4, (2, 1), noise=False, depthwise=False),
+    # looks only back
+    "causal": SNACConfig(900, 4, (2, 3), None, 16, (3, 2), None, 32, 4, (4, 2, 1), causal=True),
     # windows that do not divide into coarse frames: 6 steps and 4 steps meet at 12
     "odd windows": SNACConfig(400, 32, (2,), None, 64, (2,), 6, 32, 4, (4, 1), depthwise=False),
 }

@@ -35,6 +35,7 @@ def tiny_nano() -> NanoCodec:
 MAKERS = {
     "snac three levels": lambda: tiny_snac("three levels"),
     "snac windows": lambda: tiny_snac("windows"),
+    "snac causal": lambda: tiny_snac("causal"),
     "nano": tiny_nano,
     "encodec": tiny_encodec,
     "mimi": tiny_mimi,

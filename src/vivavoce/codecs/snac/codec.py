@@ -177,14 +177,14 @@ class SNACCodec(Codec):
         return next(self.parameters()).device.type == "cpu"
 
     def _blocks(self, item: Codes) -> list[Codes]:
-        """Cut one item into pieces of a few coarse frames."""
+        """Cut one item into pieces of a few coarse frames, each with its share of the true length."""
         size = self.decode_block_frames[not self._on_cpu]
-        counts = self.spec.codes_per_level
+        counts, samples = self.spec.codes_per_level, self.spec.frame_samples
         frames = item.levels[0].shape[1] // counts[0]
         return [
             Codes(
                 [level[:, at * n : (at + size) * n] for level, n in zip(item.levels, counts, strict=True)],
-                [0],  # flush is told the true length
+                [min(size * samples, max(0, item.num_samples[0] - at * samples))],
             )
             for at in range(0, frames, size)
         ]

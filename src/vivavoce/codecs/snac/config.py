@@ -39,6 +39,8 @@ class SNACConfig:
         vq_strides: Finest steps per code at each level, coarse to fine.
         noise: The decoder has noise blocks.
         depthwise: Kernel-7 convolutions work on each channel alone.
+        causal: Convolutions look only back (our own variant; no published weights): codes of a coarse frame need
+            no sample after it, and its samples no later codes. Not with attention windows.
     """
 
     sampling_rate: int = 44100
@@ -53,6 +55,7 @@ class SNACConfig:
     vq_strides: tuple[int, ...] = (8, 4, 2, 1)
     noise: bool = True
     depthwise: bool = True
+    causal: bool = False
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -78,6 +81,10 @@ class SNACConfig:
             faults.append(f"each of vq_strides {list(self.vq_strides)} must divide the largest")
         if self.decoder_dim % 2 ** len(self.decoder_rates):
             faults.append(f"decoder_dim {self.decoder_dim} cannot be halved {len(self.decoder_rates)} times")
+        if self.causal and self.attn_window_size is not None:
+            faults.append(
+                f"attn_window_size is {self.attn_window_size}, but a window looks ahead; wanted null with causal"
+            )
         if self.attn_window_size is not None:
             if self.attn_window_size < 1:
                 faults.append(f"attn_window_size is {self.attn_window_size}, wanted null or 1 or more")
@@ -114,6 +121,8 @@ class SNACConfig:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         if values["latent_dim"] is None:
             del values["latent_dim"]
+        if not self.causal:  # a key that the published package does not know
+            del values["causal"]
         return values
 
     @property
@@ -149,6 +158,8 @@ class SNACConfig:
     @property
     def decoder_lookahead_samples(self) -> int:
         """Samples of codes beyond a sample that its final value needs, at most; 4757 for 24 kHz."""
+        if self.causal:
+            return 0
         future = self._central_steps
         for rate in self.decoder_rates:
             future = future * rate + (rate + 1) // 2 + _RESIDUAL_CONTEXT
@@ -157,6 +168,8 @@ class SNACConfig:
     @property
     def encoder_lookahead_samples(self) -> int:
         """Samples beyond the end of a coarse frame that its final codes need, at most; 4757 for 24 kHz."""
+        if self.causal:
+            return 0
         future = self._central_steps
         for rate in reversed(self.encoder_rates):
             future = future * rate + rate // 2 + _RESIDUAL_CONTEXT
@@ -171,7 +184,7 @@ class SNACConfig:
             strides=tuple(self.vq_strides),
             codebook_size=self.codebook_size,
             lookahead_samples=self.decoder_lookahead_samples,
-            causal=False,
+            causal=self.causal,
             pad_to_frames=self.pad_to_frames,
             licence=LICENCE,
             weights=weights,

@@ -20,6 +20,25 @@ DILATIONS = (1, 3, 9)
 HEAD_WIDTH = 64
 
 
+class CausalConv1d(nn.Conv1d):
+    """A convolution with all its padding on the left: an output looks only back."""
+
+    @property
+    def left(self) -> int:
+        """Zeros before the start, so that T inputs give ``T / stride`` outputs."""
+        return (self.kernel_size[0] - 1) * self.dilation[0] + 1 - self.stride[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (self.left, 0)))
+
+
+class CausalConvTranspose1d(nn.ConvTranspose1d):
+    """A transposed convolution cut on the right, so that an output needs no later input."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(x, output_size)[..., : x.shape[-1] * self.stride[0]]
+
+
 def normed_conv(
     inputs: int,
     outputs: int,
@@ -30,22 +49,33 @@ def normed_conv(
     padding: int = 0,
     groups: int = 1,
     bias: bool = True,
+    causal: bool = False,
 ) -> nn.Module:
     """A 1-D convolution under weight norm (keys ``parametrizations.weight.original0`` and ``original1``)."""
-    conv = nn.Conv1d(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
-    return parametrizations.weight_norm(conv)
-
-
-def same_conv(channels_in: int, channels_out: int, dilation: int = 1, groups: int = 1) -> nn.Module:
-    """A kernel-7 convolution that keeps the length."""
-    return normed_conv(channels_in, channels_out, 7, dilation=dilation, padding=3 * dilation, groups=groups)
-
-
-def up_conv(inputs: int, outputs: int, rate: int) -> nn.Module:
-    """A transposed convolution, kernel ``2 * rate``, that makes the length exactly ``rate`` times longer."""
-    conv = nn.ConvTranspose1d(
-        inputs, outputs, 2 * rate, rate, padding=(rate + 1) // 2, output_padding=rate % 2
+    kind, padding = (CausalConv1d, 0) if causal else (nn.Conv1d, padding)
+    return parametrizations.weight_norm(
+        kind(inputs, outputs, kernel, stride, padding, dilation, groups, bias)
     )
+
+
+def same_conv(
+    channels_in: int, channels_out: int, dilation: int = 1, groups: int = 1, causal: bool = False
+) -> nn.Module:
+    """A kernel-7 convolution that keeps the length."""
+    return normed_conv(
+        channels_in, channels_out, 7, dilation=dilation, padding=3 * dilation, groups=groups, causal=causal
+    )
+
+
+def up_conv(inputs: int, outputs: int, rate: int, causal: bool = False) -> nn.Module:
+    """A transposed convolution, kernel ``2 * rate``, that makes the length exactly ``rate`` times longer."""
+    conv: nn.Module
+    if causal:
+        conv = CausalConvTranspose1d(inputs, outputs, 2 * rate, rate)
+    else:
+        conv = nn.ConvTranspose1d(
+            inputs, outputs, 2 * rate, rate, padding=(rate + 1) // 2, output_padding=rate % 2
+        )
     return parametrizations.weight_norm(conv)
 
 
@@ -78,11 +108,11 @@ class Snake(nn.Module):
 class ResidualUnit(nn.Module):
     """Snake, dilated kernel-7 convolution, snake, 1x1 convolution, plus the input; [B, C, T] to the same."""
 
-    def __init__(self, channels: int, dilation: int, groups: int) -> None:
+    def __init__(self, channels: int, dilation: int, groups: int, causal: bool = False) -> None:
         super().__init__()
         self.block = nn.Sequential(
             Snake(channels),
-            same_conv(channels, channels, dilation, groups),
+            same_conv(channels, channels, dilation, groups, causal),
             Snake(channels),
             normed_conv(channels, channels, 1),
         )
@@ -103,7 +133,7 @@ class NoiseBlock(nn.Module):
 
         Args:
             x: [B, C, T].
-            noise: [T].
+            noise: [T], or [B, 1, T] to give each item its own.
         """
         return x + noise.to(x) * self.linear(x)
 
@@ -172,13 +202,15 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class EncoderBlock(nn.Module):
     """Three residual units, snake, strided convolution: [B, C, T] to [B, 2C, T / rate]."""
 
-    def __init__(self, channels: int, rate: int, depthwise: bool) -> None:
+    def __init__(self, channels: int, rate: int, depthwise: bool, causal: bool = False) -> None:
         super().__init__()
         groups = channels if depthwise else 1
         self.block = nn.Sequential(
-            *(ResidualUnit(channels, d, groups) for d in DILATIONS),
+            *(ResidualUnit(channels, d, groups, causal) for d in DILATIONS),
             Snake(channels),
-            normed_conv(channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2),
+            normed_conv(
+                channels, 2 * channels, 2 * rate, stride=rate, padding=(rate + 1) // 2, causal=causal
+            ),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,14 +220,14 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Snake, transposed convolution, noise, three residual units: [B, C, T] to [B, C/2, T * rate]."""
 
-    def __init__(self, channels: int, rate: int, noise: bool, depthwise: bool) -> None:
+    def __init__(self, channels: int, rate: int, noise: bool, depthwise: bool, causal: bool = False) -> None:
         super().__init__()
         outputs = channels // 2
         groups = outputs if depthwise else 1
-        parts: list[nn.Module] = [Snake(channels), up_conv(channels, outputs, rate)]
+        parts: list[nn.Module] = [Snake(channels), up_conv(channels, outputs, rate, causal)]
         if noise:
             parts.append(NoiseBlock(outputs))
-        self.block = nn.Sequential(*parts, *(ResidualUnit(outputs, d, groups) for d in DILATIONS))
+        self.block = nn.Sequential(*parts, *(ResidualUnit(outputs, d, groups, causal) for d in DILATIONS))
 
     def forward(self, x: Tensor, noise: NoiseSource | None = None, index: int = 0) -> Tensor:
         for part in self.block:

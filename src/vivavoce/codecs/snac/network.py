@@ -22,13 +22,14 @@ class Encoder(nn.Module):
     def __init__(self, config: SNACConfig) -> None:
         super().__init__()
         width = config.encoder_dim
-        parts: list[nn.Module] = [same_conv(1, width)]
+        parts: list[nn.Module] = [same_conv(1, width, causal=config.causal)]
         for rate in config.encoder_rates:
-            parts.append(EncoderBlock(width, rate, config.depthwise))
+            parts.append(EncoderBlock(width, rate, config.depthwise, config.causal))
             width *= 2
         if config.attn_window_size is not None:
             parts.append(LocalAttention(width, config.attn_window_size))
-        parts.append(same_conv(width, width, groups=width if config.depthwise else 1))
+        groups = width if config.depthwise else 1
+        parts.append(same_conv(width, width, groups=groups, causal=config.causal))
         self.block = nn.Sequential(*parts)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -40,18 +41,21 @@ class Decoder(nn.Module):
 
     def __init__(self, config: SNACConfig) -> None:
         super().__init__()
-        latent, width = config.encoder_width, config.decoder_dim
+        latent, width, causal = config.encoder_width, config.decoder_dim, config.causal
         parts: list[nn.Module] = []
         if config.depthwise:
-            parts += [same_conv(latent, latent, groups=latent), normed_conv(latent, width, 1)]
+            parts += [
+                same_conv(latent, latent, groups=latent, causal=causal),
+                normed_conv(latent, width, 1, causal=causal),
+            ]
         else:
-            parts += [same_conv(latent, width)]
+            parts += [same_conv(latent, width, causal=causal)]
         if config.attn_window_size is not None:
             parts.append(LocalAttention(width, config.attn_window_size))
         for rate in config.decoder_rates:
-            parts.append(DecoderBlock(width, rate, config.noise, config.depthwise))
+            parts.append(DecoderBlock(width, rate, config.noise, config.depthwise, causal))
             width //= 2
-        self.model = nn.Sequential(*parts, Snake(width), same_conv(width, 1), nn.Tanh())
+        self.model = nn.Sequential(*parts, Snake(width), same_conv(width, 1, causal=causal), nn.Tanh())
 
     def forward(self, latents: Tensor, noise: NoiseSource | None = None) -> Tensor:
         index = 0

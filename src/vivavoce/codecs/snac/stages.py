@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vivavoce.codecs.snac.layers import SNAKE_EPSILON, LocalAttention, NoiseBlock, ResidualUnit, Snake
+from vivavoce.codecs.snac.layers import (
+    SNAKE_EPSILON,
+    CausalConv1d,
+    LocalAttention,
+    NoiseBlock,
+    ResidualUnit,
+    Snake,
+)
 from vivavoce.codecs.snac.noise import NoiseSource
 
 
@@ -77,7 +84,7 @@ class SnakeRows:
 class Convolution(Stage):
     """A length-keeping convolution of stride 1, after an optional snake.
 
-    State: the last ``(kernel - 1) * dilation`` input rows. Look-ahead: half of that.
+    State: the last ``(kernel - 1) * dilation`` input rows. Look-ahead: half of that, none if causal.
     """
 
     def __init__(self, conv: nn.Conv1d, snake: Snake | None = None) -> None:
@@ -86,8 +93,8 @@ class Convolution(Stage):
         self.dilation, self.groups = conv.dilation[0], conv.groups
         self.snake = SnakeRows(snake) if snake is not None else None
         self.span = (conv.kernel_size[0] - 1) * self.dilation
-        self.edge = self.span // 2
-        self.kept = self.weight.new_zeros(self.edge, conv.in_channels)
+        self.edge = 0 if isinstance(conv, CausalConv1d) else self.span // 2
+        self.kept = self.weight.new_zeros(self.span - self.edge, conv.in_channels)
 
     def push(self, rows: Tensor, end: bool) -> Tensor:
         held, width = self.kept.shape
@@ -158,7 +165,8 @@ class Downsample(Stage):
     """
 
     def __init__(self, conv: nn.Conv1d, snake: Snake) -> None:
-        self.rate, self.padding = conv.stride[0], int(conv.padding[0])
+        self.rate = conv.stride[0]
+        self.padding = conv.left if isinstance(conv, CausalConv1d) else int(conv.padding[0])
         taps = conv.weight.detach().permute(2, 1, 0)  # [2 * rate, C, C']
         near, far = taps[: self.rate], taps[self.rate :]
         self.near, self.far = (half.reshape(-1, taps.shape[-1]).contiguous() for half in (near, far))

@@ -171,6 +171,7 @@ class SNACStreamDecoder(StreamDecoder):
 
     After K coarse frames ``K * frame_samples - lookahead_samples`` samples are out (24 kHz: 198 ms behind); with
     attention, whole windows of ``pad_to_frames`` coarse frames count. At the end of the stream the rest follows.
+    A causal decoder is not behind; samples beyond what the codes state as true wait until flush names the length.
 
     Args:
         spec: Of the codec.
@@ -194,6 +195,7 @@ class SNACStreamDecoder(StreamDecoder):
         self.like = next(quantizer.parameters())
         self.num_frames = self.num_samples = self.given_samples = 0
         self.last: list[Tensor] = []
+        self.waiting = self.like.new_empty(0, 1)
         self.ended = False
 
     @torch.no_grad()
@@ -210,7 +212,10 @@ class SNACStreamDecoder(StreamDecoder):
         if codes.batch_size != 1:
             raise CodecError(f"a stream takes one item, these codes hold {codes.batch_size}.")
         self.num_samples += codes.num_samples[0]
-        return self._emit(self._feed(codes.levels))
+        rows = torch.cat([self.waiting, self._feed(codes.levels)])
+        ready = max(0, self.num_samples - self.given_samples) if self.spec.causal else len(rows)
+        self.waiting = rows[ready:].clone()
+        return self._emit(rows[:ready])
 
     @torch.no_grad()
     def flush(self, num_samples: int | None = None) -> Tensor:
@@ -234,7 +239,7 @@ class SNACStreamDecoder(StreamDecoder):
         self.ended = True
         if not self.num_frames:
             return self.like.new_empty(1, 1, 0)
-        rest = []
+        rest = [self.waiting]
         missing = -self.num_frames % self.spec.pad_to_frames
         if missing:  # repeat the last frame up to a legal length; what it adds is cropped
             rest.append(self._feed([level.repeat(1, missing) for level in self.last]))

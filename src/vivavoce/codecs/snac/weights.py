@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from vivavoce.base.errors import CheckpointError, ConfigError
 from vivavoce.codecs.snac.config import SNACConfig
@@ -87,7 +88,7 @@ def published_form(network: nn.Module) -> dict[str, Tensor]:
     folded = {
         f"{name}.weight": part
         for name, part in network.named_modules()
-        if type(part) in (nn.Conv1d, nn.ConvTranspose1d)
+        if isinstance(part, nn.Conv1d | nn.ConvTranspose1d) and not parametrize.is_parametrized(part)
     }
     for key, value in network.state_dict().items():
         value = value.detach().cpu().contiguous()
