@@ -15,7 +15,7 @@ from vivavoce.codecs.snac.config import SNACConfig
 from vivavoce.codecs.snac.layers import normed_conv
 
 
-def _project(conv: nn.Module, rows: Tensor) -> Tensor:
+def project(conv: nn.Module, rows: Tensor) -> Tensor:
     """Apply a 1x1 convolution to rows."""
     conv = cast(nn.Conv1d, conv)
     return F.linear(rows, conv.weight[:, :, 0], conv.bias)
@@ -32,12 +32,16 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, rows: Tensor) -> Tensor:
         """Latents [..., T, D] to code indices int64 [..., T]. Only the lookup is normalised."""
-        angle = F.normalize(_project(self.in_proj, rows), dim=-1)
+        return self.nearest_of(project(self.in_proj, rows))
+
+    def nearest_of(self, vectors: Tensor) -> Tensor:
+        """Projected latents [..., T, D'] to code indices int64 [..., T]."""
+        angle = F.normalize(vectors, dim=-1)
         return (angle @ F.normalize(self.codebook.weight, dim=-1).t()).argmax(-1)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Code indices [..., T] to latents [..., T, D]."""
-        return _project(self.out_proj, self.codebook(codes))
+        return project(self.out_proj, self.codebook(codes))
 
 
 class ResidualQuantizer(nn.Module):
@@ -51,13 +55,14 @@ class ResidualQuantizer(nn.Module):
         self.width, self.strides = config.encoder_width, tuple(config.vq_strides)
         self.quantizers = nn.ModuleList(VectorQuantizer(self.width, config) for _ in self.strides)
 
-    def _levels(self) -> list[tuple[int, VectorQuantizer]]:
+    def levels(self) -> list[tuple[int, VectorQuantizer]]:
+        """Stride and quantizer of each level, coarse to fine."""
         return [(s, cast(VectorQuantizer, q)) for s, q in zip(self.strides, self.quantizers, strict=True)]
 
     def encode(self, rows: Tensor) -> list[Tensor]:
         """Latents [..., T, D], T whole coarse frames, to one int64 [..., T / stride] per level."""
         levels = []
-        for stride, level in self._levels():
+        for stride, level in self.levels():
             codes = level.nearest(rows.unflatten(-2, (-1, stride)).mean(-2))
             rows = rows - level.embed(codes).repeat_interleave(stride, dim=-2)
             levels.append(codes)
@@ -67,7 +72,7 @@ class ResidualQuantizer(nn.Module):
         """Codes of all levels, each [..., T / stride], to latents [..., T, D]; one product for all levels."""
         words, weights = [], []
         bias: Tensor | float = 0.0
-        for (stride, level), codes in zip(self._levels(), levels, strict=True):
+        for (stride, level), codes in zip(self.levels(), levels, strict=True):
             steps = codes.unsqueeze(-1).expand(*codes.shape, stride).flatten(-2)
             words.append(level.codebook(steps))
             conv = cast(nn.Conv1d, level.out_proj)

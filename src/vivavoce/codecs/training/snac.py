@@ -1,0 +1,94 @@
+"""SNAC in training: factorised codes by gradients, noise of each item's own in the decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vivavoce.codecs.contract import Codec
+from vivavoce.codecs.snac.codec import SNACCodec
+from vivavoce.codecs.snac.quantizer import VectorQuantizer, project
+from vivavoce.codecs.snac.weights import published_form
+from vivavoce.codecs.training.codebooks import cluster, restart
+from vivavoce.codecs.training.trained_codec import TrainedCodec
+
+
+class FreshNoise:
+    """Noise from torch's generator, for each item of a batch its own.
+
+    Args:
+        batch: Items.
+        device: Where it goes.
+    """
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self.batch, self.device = batch, device
+
+    def __call__(self, block: int, start: int, length: int) -> Tensor:
+        """Normal values [B, 1, length]; block and start do not count."""
+        return torch.randn(self.batch, 1, length, device=self.device)
+
+
+class TrainedSNAC(TrainedCodec):
+    """SNAC, causal or not, with weight norm kept.
+
+    The two losses of a level compare its projected latents with raw codewords, in the narrow space; lookup is by
+    angle. Gradients pass the choice straight through.
+
+    Source: SNAC (Siuzdak et al. 2024), which trains as DAC does (Kumar et al. 2023, section 3.2).
+    """
+
+    codec: SNACCodec
+
+    def latents(self, waveform: Tensor) -> Tensor:
+        return self.codec.encoder(waveform).transpose(1, 2)
+
+    def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+        total, commitment, codebook = torch.zeros_like(latents), latents.new_zeros(()), latents.new_zeros(())
+        codes, kept = [], []
+        for stride, level in self.codec.quantizer.levels():
+            vectors = project(level.in_proj, latents.unflatten(-2, (-1, stride)).mean(-2))
+            found = level.nearest_of(vectors)
+            words = level.codebook(found)
+            commitment = commitment + F.mse_loss(vectors, words.detach())
+            codebook = codebook + F.mse_loss(words, vectors.detach())
+            straight = vectors + (words - vectors).detach()
+            out = project(level.out_proj, straight).repeat_interleave(stride, dim=-2)
+            latents, total = latents - out, total + out
+            codes.append(found.flatten())
+            kept.append(vectors.detach().flatten(0, -2))
+        return total, commitment, codebook, codes, kept
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        noise = FreshNoise(len(latents), latents.device) if self.codec.config.noise else None
+        return self.codec.decoder(latents.transpose(1, 2), noise)
+
+    def look_up(self, levels: list[Tensor]) -> Tensor:
+        return self.codec.quantizer.embed(levels)
+
+    def decoder_parts(self) -> list[nn.Module]:
+        return [self.codec.decoder]
+
+    def words(self, level: int) -> Tensor:
+        return cast(VectorQuantizer, self.codec.quantizer.quantizers[level]).codebook.weight.data
+
+    def save(self, folder: Path, codec: Codec) -> None:
+        """Also ``pytorch_model.bin``, which is what the published package reads, where it knows the network."""
+        codec = cast(SNACCodec, codec)
+        codec.save(folder)
+        if not codec.config.causal:
+            torch.save(published_form(codec), folder / "pytorch_model.bin")
+
+    def _start(self, level: int, vectors: Tensor) -> None:
+        self.words(level).copy_(cluster(vectors, self.codec.spec.codebook_size))
+
+    def _restart(self, level: int, vectors: Tensor) -> int:
+        dead = self.use.dead(level, self.settings.dead_below)
+        if dead.any():
+            restart(self.words(level), vectors, dead)
+            self.use.recent[level][dead] = self.use.recent[level].mean()
+        return int(dead.sum())

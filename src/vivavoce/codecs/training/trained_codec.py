@@ -1,0 +1,162 @@
+"""A codec in the form that trains: gradients go through its quantizer, and its codebooks follow their vectors.
+
+Letters: B batch, S samples, T steps of latents, D width, N vectors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vivavoce.codecs.contract import Codec
+from vivavoce.codecs.training.codebooks import Use
+
+Part = Literal["all", "decoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodebookSettings:
+    """How codebooks start and stay alive.
+
+    Attributes:
+        start: "data" clusters the latents of the first crops (k-means); "as_is" keeps what the codec has.
+        start_batches: Batches of crops that are clustered.
+        decay: Of the running count of use, and of running codebooks, per update.
+        dead_below: A codeword that is used less than this share of the mean starts again at a vector of the batch.
+        restart_every: Updates from one look for dead codewords to the next; 0 for never.
+    """
+
+    start: Literal["data", "as_is"] = "data"
+    start_batches: int = 4
+    decay: float = 0.99
+    dead_below: float = 0.1
+    restart_every: int = 10
+
+
+@dataclass
+class Pass:
+    """What a codec makes of a batch.
+
+    Attributes:
+        waveform: [B, 1, S], of true float32.
+        commitment, codebook: Losses of the quantizer, summed over levels.
+        codes: int64 [N] of each level.
+        vectors: [N, D'] of each level, without gradient: what was quantized.
+    """
+
+    waveform: Tensor
+    commitment: Tensor
+    codebook: Tensor
+    codes: list[Tensor]
+    vectors: list[Tensor]
+
+
+class TrainedCodec(nn.Module, ABC):
+    """Wraps a codec for training; the weights stay the codec's own.
+
+    Args:
+        codec: On the CPU or not; its parameters train.
+        settings: Of codebooks.
+    """
+
+    def __init__(self, codec: Codec, settings: CodebookSettings) -> None:
+        super().__init__()
+        self.codec, self.settings = codec, settings
+        self.use = Use(codec.spec.num_levels, codec.spec.codebook_size, settings.decay)
+
+    @abstractmethod
+    def latents(self, waveform: Tensor) -> Tensor:
+        """Encode [B, 1, S], S of legal length, to [B, T, D]."""
+
+    @abstractmethod
+    def quantize(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Quantize [B, T, D]; gradients go straight through.
+
+        Returns:
+            Quantized latents, commitment loss, codebook loss, codes and vectors by level as in `Pass`.
+        """
+
+    @abstractmethod
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Decode [B, T, D] to [B, 1, S]."""
+
+    @abstractmethod
+    def look_up(self, levels: list[Tensor]) -> Tensor:
+        """Codes [B, T_l] of each level to latents [B, T, D]."""
+
+    @abstractmethod
+    def decoder_parts(self) -> list[nn.Module]:
+        """What decodes latents."""
+
+    @abstractmethod
+    def words(self, level: int) -> Tensor:
+        """The codewords of a level, [K, D'], which may be changed in place."""
+
+    @abstractmethod
+    def save(self, folder: Path, codec: Codec) -> None:
+        """Write a codec of this kind, such as the averaged one, so that ``load_codec`` reads it."""
+
+    def choose(self, part: Part) -> None:
+        """Train everything, or the decoder alone."""
+        self.codec.requires_grad_(part == "all")
+        for module in self.decoder_parts():
+            module.requires_grad_(True)
+
+    def forward(self, waveform: Tensor) -> Pass:
+        """The whole way, [B, 1, S], S of legal length."""
+        latents = self.latents(waveform)
+        with torch.autocast(waveform.device.type, enabled=False):
+            found, commitment, codebook, codes, vectors = self.quantize(latents.float())
+        return Pass(self.synthesize(found).float(), commitment, codebook, codes, vectors)
+
+    def from_codes(self, levels: list[Tensor]) -> Pass:
+        """The way from stored codes [B, T_l]: only the decoder gets gradients."""
+        with torch.no_grad(), torch.autocast(levels[0].device.type, enabled=False):
+            latents = self.look_up(levels)
+        zero = latents.new_zeros(())
+        return Pass(self.synthesize(latents).float(), zero, zero, [c.flatten() for c in levels], [])
+
+    @torch.no_grad()
+    def start_codebooks(self, waveforms: list[Tensor]) -> None:
+        """Cluster the latents of some batches, level after level."""
+        latents = torch.cat([self.latents(waveform).float() for waveform in waveforms])
+        for level in range(self.codec.spec.num_levels):
+            self._start(level, self.quantize(latents)[4][level])
+
+    @abstractmethod
+    def _start(self, level: int, vectors: Tensor) -> None:
+        """Cluster the vectors [N, D'] of a level, the coarser ones of which stand."""
+
+    @torch.no_grad()
+    def follow(self, made: Pass, step: int, fixed: bool = False) -> int:
+        """After an update: count use, move running codebooks, and start dead codewords again.
+
+        Args:
+            made: Of the update.
+            step: Updates done, with this one.
+            fixed: Only count, since codebooks do not train.
+
+        Returns:
+            Codewords that started again.
+        """
+        every, restarted = self.settings.restart_every, 0
+        for level, codes in enumerate(made.codes):
+            used = self.use.count(level, codes)
+            if fixed:
+                continue
+            self._move(level, made.vectors[level], codes, used)
+            if every and step % every == 0:
+                restarted += self._restart(level, made.vectors[level])
+        return restarted
+
+    def _move(self, level: int, vectors: Tensor, codes: Tensor, used: Tensor) -> None:
+        """Move a running codebook; codebooks that learn by gradients stay."""
+
+    @abstractmethod
+    def _restart(self, level: int, vectors: Tensor) -> int:
+        """Start dead codewords of a level again; returns how many."""

@@ -1,0 +1,1 @@
+"""Codecs are trained here: `vivavoce train` of a recipe with ``kind: codec``."""
