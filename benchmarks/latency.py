@@ -10,7 +10,8 @@ to hold in a live conversation.
 
 - nano: the embedded bundle. Its gate reads the whole clip, so only the conversation before it is read early; questions
   are its own recording again and again, so the longer ones are not understood, and answered by its refusal;
-- tokens: random weights, the bundle's codec (82 tokens a second) into a Llama of 6 layers of width 1024;
+- tokens: random weights, the bundle's codec (82 tokens a second) into a Llama of 4 layers of width 1536,
+  with the proportions of Llama 3;
 - blocks: random weights, a Whisper-base-sized encoder by blocks of 160 ms into the same Llama.
 
 The last two say four words that are given to them and then sound tokens of their own. With --json the last line is
@@ -43,8 +44,8 @@ WORDS = "Yes, "  # what models of random weights say before they speak
 FRAMES = 12  # of sound that they make at most
 AIMS = {"30 s / 2 s": 1.3, "streaming / whole at 20 s": 0.4, "nano first audio ms": 500.0, "nano RTF": 0.5}
 LLAMA = {
-    "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 6,
-    "num_attention_heads": 16, "num_key_value_heads": 4, "max_position_embeddings": 8192,
+    "model_type": "llama", "hidden_size": 1536, "intermediate_size": 5376, "num_hidden_layers": 4,
+    "num_attention_heads": 12, "num_key_value_heads": 3, "max_position_embeddings": 8192,
     "tie_word_embeddings": True, "bos_token_id": None,
 }  # fmt: skip
 WHISPER = {
@@ -78,7 +79,7 @@ def blocks() -> Any:
     from vivavoce.codecs.loading import load_codec
 
     tokenizer, codec = tiny.byte_tokenizer("<|audio|>"), load_codec("nano").eval()
-    connector = {"type": "stack", "encoder_size": 512, "text_size": 1024, "hidden_size": 1024}
+    connector = {"type": "stack", "encoder_size": 512, "text_size": 1536, "hidden_size": 2048}
     ears = {
         "type": "embeddings",
         "encoder": {"type": "whisper", "model": WHISPER, "block_frames": 8},
@@ -342,7 +343,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="*", default=[2, 5, 10, 20, 30])
     parser.add_argument("--sessions", type=int, nargs="*", default=[1, 4])
     parser.add_argument(
-        "--rounds", type=int, default=7, help="answers of each kind; together ones count each"
+        "--rounds", type=int, default=5, help="answers of each kind; together ones count each"
     )
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vivavoce.inference.batching.calls import Calls
+from vivavoce.inference.block_ears import BlockEars, first_difference
 from vivavoce.inference.generate import Decoding
 from vivavoce.models.hearing import HeardAudio
 from vivavoce.models.speech_lm import SpeechLM
-
-SAME_FEATURES = 2e-6  # features differ so much by rounding alone when a clip is cut into other pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,7 @@ class KeptPrompt:
         self.model, self._final_count = model, final_count
         self.decoding = Decoding(model, calls)
         self.num_read = 0
+        self._growing = BlockEars(model) if final_count is not None else None
         self._chunks: list[Chunk] = []
         self._logits: tuple[int, Tensor] | None = None
 
@@ -69,6 +70,12 @@ class KeptPrompt:
         """Forget everything and free the memory."""
         self.decoding.clear()
         self._chunks, self._logits = [], None
+        self.end_recording()
+
+    def end_recording(self) -> None:
+        """Free what was kept so that a recording could grow."""
+        if self._growing is not None:
+            self._growing.clear()
 
     def read(
         self, ids: Sequence[int], chunks: Sequence[Chunk] = (), hear_last: int = 0
@@ -121,6 +128,12 @@ class KeptPrompt:
     def _hear(self, chunks: list[Chunk], keep_states: bool) -> HeardAudio | None:
         if not chunks:
             return None
+        ears = self._growing
+        if ears is not None and not keep_states:
+            found = [self.decoding.calls.do(partial(ears.hear, c.features[..., : c.length])) for c in chunks]
+            counts = torch.tensor([len(rows) for rows in found])
+            embeddings = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
+            return HeardAudio(embeddings[:, :0], counts, embeddings, counts)
         width = max(chunk.features.shape[-1] for chunk in chunks)
         features = [F.pad(chunk.features, (0, width - chunk.features.shape[-1])) for chunk in chunks]
         lengths = torch.tensor([chunk.length for chunk in chunks])
@@ -153,7 +166,7 @@ class KeptPrompt:
         if old is new:
             return old.count
         if old.length == new.length and old.features.shape == new.features.shape:
-            first = _first_difference(old.features, new.features)
+            first = first_difference(old.features, new.features)
             if first == old.features.shape[-1]:
                 return old.count
         if self._final_count is None:
@@ -161,7 +174,7 @@ class KeptPrompt:
         width = min(old.length, new.length)
         return min(
             old.count,
-            self._final_count(_first_difference(old.features[..., :width], new.features[..., :width])),
+            self._final_count(first_difference(old.features[..., :width], new.features[..., :width])),
         )
 
     def _crop(self, length: int, starts: list[int]) -> int:
@@ -170,12 +183,6 @@ class KeptPrompt:
         pairs = zip(self._chunks, starts, strict=False)
         self._chunks = [replace(c, count=min(c.count, length - s)) for c, s in pairs if s < length]
         return length
-
-
-def _first_difference(one: Tensor, other: Tensor) -> int:
-    """First frame or sample at which two features of the same size differ; their length if none does."""
-    differs = ((one - other).abs() > SAME_FEATURES).reshape(-1, one.shape[-1]).any(dim=0)
-    return int(differs.nonzero()[0]) if bool(differs.any()) else one.shape[-1]
 
 
 def _joined(heard: HeardAudio | None, rows: list[Tensor]) -> HeardAudio | None:

@@ -327,6 +327,7 @@ class Session:
 
         def read(gated: bool) -> tuple[Decoding, torch.Tensor, HeardAudio | None]:
             logits, heard = self._kept.read(ids, chunks, hear_last=last if gated else 0)
+            self._kept.end_recording()
             return self._kept.decoding, logits, heard
 
         return self.assistant.turn({"input_ids": ids}, sampling, tally, read)
