@@ -15,6 +15,7 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import soxr
 from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions
 
 RATE = 24_000
+Speak = Callable[[dict], tuple[dict, np.ndarray | None]]
 SHARD = 500
 VARIANTS = (
     "m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4 f5 Alex Andy Annie Diogo Gene Lee Mike Michael ed adam pablo rob shelby "
@@ -144,24 +146,19 @@ def plan(scale: float, seed: int = 1) -> list[dict]:
     return jobs[tests_from:] + jobs[:tests_from]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full 26,000 utterances")
-    parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    jobs = plan(args.scale)
+def write_shards(jobs: list[dict], speak_one: Speak, out: Path, processes: int) -> None:
+    """Synthesise all jobs, in shards; those that are complete stay."""
+    out.mkdir(parents=True, exist_ok=True)
     shards = [jobs[i : i + SHARD] for i in range(0, len(jobs), SHARD)]
     start, seconds = time.time(), 0.0
-    with Pool(args.processes) as pool:
+    with Pool(processes) as pool:
         for number_, shard in enumerate(shards):
-            done = args.out / f"{number_:03d}.jsonl"
+            done = out / f"{number_:03d}.jsonl"
             if done.exists():
                 continue
             rows, offset = [], 0
-            with (args.out / f"{number_:03d}.i16").open("wb") as audio:
-                for row, samples in pool.imap(speak, shard, chunksize=4):
+            with (out / f"{number_:03d}.i16").open("wb") as audio:
+                for row, samples in pool.imap(speak_one, shard, chunksize=4):
                     if samples is None or len(samples) < RATE // 10:
                         continue
                     rows.append({**row, "offset": offset, "samples": len(samples)})
@@ -171,10 +168,17 @@ def main() -> None:
             part.write_text("".join(json.dumps(row) + "\n" for row in rows))
             part.rename(done)
             seconds += offset / RATE
-            print(
-                f"shard {number_ + 1}/{len(shards)} {seconds / 60:.1f} min in {time.time() - start:.0f} s",
-                flush=True,
-            )
+            spent = time.time() - start
+            print(f"shard {number_ + 1}/{len(shards)} {seconds / 60:.1f} min in {spent:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full 26,000 utterances")
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    write_shards(plan(args.scale), speak, args.out, args.processes)
 
 
 if __name__ == "__main__":
