@@ -48,6 +48,7 @@ def test_a_mix_begins_and_ends_as_its_parts() -> None:
     other = np.repeat(CLIP, 2, axis=1)  # the same, half as fast
     np.testing.assert_allclose(between(CLIP, other, 0.0), CLIP, atol=1e-4)
     np.testing.assert_allclose(between(CLIP, other, 1.0), other, atol=1e-4)
+    np.testing.assert_allclose(between(CLIP, CLIP + 1, 0.25), CLIP + 0.25, atol=1e-4)
     middle = between(CLIP, other, 0.5)
     assert middle.shape == (80, 75)
     assert np.abs(middle - between(CLIP, other, 0.0)[:, np.arange(75) * 50 // 75]).mean() < 0.7
