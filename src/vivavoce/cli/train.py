@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="YAML", help="A recipe: model, data, objective, optimizer.")
+        str,
+        typer.Argument(
+            metavar="YAML", help="A recipe: model, data, objective, optimizer; of a codec with `kind: codec`."
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -45,23 +48,21 @@ def train(
     out = overrides.pop("out", None)
     if not out:
         raise ConfigError("out is missing; wanted out=DIR, the folder of the run.")
-    from vivavoce.training.recipe import load_recipe
+    from vivavoce.training.kinds import load_any, train_any
 
-    config = load_recipe(Path(recipe), overrides)
+    config = load_any(Path(recipe), overrides)
     from vivavoce.training.world import World
 
     world = World.from_environment(device)
     try:
         if dry_run:
-            from vivavoce.cli.train_plan import show_plan
+            from vivavoce.cli.train_plan import show_any_plan
 
-            show_plan(config, Path(str(out)), world, json)
+            show_any_plan(config, Path(str(out)), world, json)
             return
-        from vivavoce.training.run import train as run
-
         quiet = not world.is_first
         with _bar(config.name, quiet) as report:
-            found = run(config, Path(str(out)), world, report, (lambda line: None) if quiet else note)
+            found = train_any(config, Path(str(out)), world, report, (lambda line: None) if quiet else note)
     finally:
         world.close()
     if quiet:
@@ -78,7 +79,8 @@ def train(
         print_result(f"answers right to the last token: {found['exact']:.0%}")
     if "model" in found:
         print_result(f"model    {found['model']}")
-        print_result(f"report   {out}/report.html")
+        if (Path(str(out)) / "report.html").is_file():
+            print_result(f"report   {out}/report.html")
 
 
 @contextmanager
@@ -125,6 +127,7 @@ def _words(values: dict[str, Any], room: int | None = None) -> str:
         f"{name} {values[key]:{form}}"
         for key, name, form in (
             ("loss", "loss", ".4f"), ("loss/text", "text", ".3f"), ("loss/audio", "audio", ".3f"),
+            ("mel", "mel", ".3f"), ("discriminator", "discriminators", ".3f"), ("held_out/mel", "held out", ".3f"),
             ("held_out/loss", "held out", ".4f"), ("grad_norm", "norm", ".2f"), ("tokens_per_s", "tokens/s", ",.0f"),
             ("audio_s_per_s", "audio s/s", ".1f"), ("mfu", "MFU", ".1%"), ("skipped_steps", "skipped", ".0f"),
         )

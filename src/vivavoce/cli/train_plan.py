@@ -11,11 +11,43 @@ import typer
 from vivavoce.cli.screen import note, print_error, print_json, print_result, print_table, printable
 
 if TYPE_CHECKING:
+    from vivavoce.training.codec.config import CodecTrainConfig
     from vivavoce.training.config import TrainConfig
     from vivavoce.training.plan import Plan
     from vivavoce.training.world import World
 
 NOT_READY = 2
+
+
+def show_any_plan(config: TrainConfig | CodecTrainConfig, folder: Path, world: World, json: bool) -> None:
+    """Print what a run of any kind would do; raises as `show_plan`."""
+    from vivavoce.training.codec.config import CodecTrainConfig
+
+    if isinstance(config, CodecTrainConfig):
+        _show_codec_plan(config, folder, world, json)
+    else:
+        show_plan(config, folder, world, json)
+
+
+def _show_codec_plan(config: CodecTrainConfig, folder: Path, world: World, json: bool) -> None:
+    """Print sizes, data and time of a codec's run; one update of it is made, and forgotten."""
+    from vivavoce.training.codec.run import plan_codec
+
+    found = plan_codec(config, folder, world, note if world.is_first else lambda line: None)
+    if not world.is_first:
+        return
+    if json:
+        print_json(found)
+        return
+    for name in ("codec", "trained", "discriminators"):
+        print_result(f"{name:<15}{found[name]:,} weights")
+    print_result(f"{'recordings':<15}{found['recordings']:,}")
+    crops = ", then ".join(f"{seconds:.2f}" for seconds in found["crop_s"])
+    print_result(f"{'crops':<15}{config.crops.batch} of {crops} s")
+    print_result(
+        f"{'an update':<15}{found['update_s']:.2f} s with discriminators, at the first length of crops"
+    )
+    print_result(f"{'the run':<15}{found['run_s'] / 3600:.1f} h for {config.steps:,} updates")
 
 
 def show_plan(config: TrainConfig, folder: Path, world: World, json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class StoredCodes:
             return Codes([tensors[f"level_{k}"] for k in range(len(tensors))], [len(waveform)])
         device = next(self.codec.parameters()).device
         codes = self.codec.encode(torch.from_numpy(waveform)[None, None].to(device))
-        part = file.with_suffix(f".{torch.initial_seed() % 997}.part")
+        part = file.with_suffix(f".{os.getpid()}.part")
         save_file({f"level_{k}": level.cpu().contiguous() for k, level in enumerate(codes.levels)}, part)
         part.replace(file)
         return Codes([level.cpu() for level in codes.levels], codes.num_samples)
@@ -101,9 +102,9 @@ class Batches:
         self.world, self.codes = world, codes
 
     def draw(self, step: int) -> Batch:
-        """The crops of the update after ``step`` others."""
+        """The crops of the update after ``step`` others; below 0, crops that no update has."""
         share = self.config.crops.batch // self.world.size
-        frames = crop_frames(self.config.crops.seconds, step, self.spec)
+        frames = crop_frames(self.config.crops.seconds, max(0, step), self.spec)
         items = [self._item(step, self.world.rank * share + i, frames) for i in range(share)]
         waveform = torch.from_numpy(np.stack([crop for crop, _ in items]))[:, None]
         if self.codes is None:

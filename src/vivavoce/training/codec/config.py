@@ -133,6 +133,17 @@ class SpokenSettings:
     speed: tuple[float, ...] = (0.9, 1.1)
     pitch: tuple[float, ...] = (0.9, 1.1)
 
+    def __post_init__(self) -> None:
+        faults = []
+        if not self.texts or not self.voices:
+            faults.append("wanted at least one text and one voice")
+        for name in ("speed", "pitch"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0.5 <= ends[0] <= ends[1] <= 2:
+                faults.append(f"{name} is {list(ends)}, wanted least and most, within 0.5 and 2")
+        if faults:
+            raise ConfigError("; ".join(faults))
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodecDataSettings:

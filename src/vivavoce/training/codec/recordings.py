@@ -7,6 +7,7 @@ Letters: S samples.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from vivavoce.base.errors import AudioError, DataError
 from vivavoce.codecs.contract import CodecSpec, Codes
 from vivavoce.data.build.row_audio import hear
 from vivavoce.data.conversation import Audio
-from vivavoce.data.convert.codes import with_ids
+from vivavoce.data.convert.own import with_ids
 from vivavoce.data.reader import DataSource
 from vivavoce.data.reader.chance import seed_of
 from vivavoce.tokens.layouts import build_layout
@@ -67,6 +68,7 @@ class Recordings:
         self.listed, self.rate = list(listed), rate
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._held = 0
+        self._lock = threading.Lock()  # crops are drawn ahead in a thread, samples are made beside it
 
     def __len__(self) -> int:
         return len(self.listed)
@@ -77,6 +79,10 @@ class Recordings:
         Raises:
             AudioError: It cannot be read.
         """
+        with self._lock:
+            return self._waveform(number)
+
+    def _waveform(self, number: int) -> np.ndarray:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
@@ -152,7 +158,7 @@ def find_in_rows(sets: Sequence[str]) -> list[Recording]:
     Raises:
         DataError: A set cannot be read, or names no recording.
     """
-    found = []
+    found: list[Recording] = []
     for path in sets:
         source, before = DataSource(path), len(found)
         for row in range(len(source)):
@@ -192,7 +198,9 @@ def speak(
             file = folder / f"{name}.wav"
             if not file.is_file():
                 chance = np.random.default_rng(seed_of(seed, text, voice))
-                speed, pitch = (float(chance.uniform(*ends)) for ends in (settings.speed, settings.pitch))
+                speed, pitch = (
+                    float(chance.uniform(low, high)) for low, high in (settings.speed, settings.pitch)
+                )
                 waveform, own = synthesize(text, voice, speed=speed, pitch=pitch)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_audio(file, waveform, own)
