@@ -63,6 +63,11 @@ def test_transcription_in_detail(client: openai.OpenAI, question: bytes) -> None
     assert plain.words is None
 
 
+def test_what_a_transcription_cannot_have_is_refused(client: openai.OpenAI, question: bytes) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"unknown field 'include\[\]'"):
+        client.audio.transcriptions.create(model="nano", file=("q.wav", question), include=["logprobs"])
+
+
 def test_segments_end_at_pauses(client: openai.OpenAI, question: bytes) -> None:
     words = [("one", 0.1, 0.4), ("two", 0.4, 2.5), ("three", 2.5, 2.9)]
     assert segments("one two three", words, 3.0) == [("one two", 0.1, 2.5), ("three", 2.5, 2.9)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +19,12 @@ pytest.importorskip("fastapi")
 pytest.importorskip("openai")
 
 import openai
+import uvicorn
+import uvicorn.lifespan.off
 
 import vivavoce
 from vivavoce.cli.main import main
+from vivavoce.serving.running import Draining, is_news
 
 
 @pytest.mark.slow
@@ -76,6 +82,29 @@ def test_sigterm_ends_after_the_running_answer(tmp_path: Path) -> None:
     assert "seven" not in log.read_text()
     with pytest.raises(openai.APIConnectionError):
         client.models.list()
+
+
+def test_a_second_ctrl_c_waits_for_nobody_and_is_no_fault() -> None:
+    async def forever() -> None:
+        await asyncio.sleep(60)
+
+    async def ended() -> bool:
+        server = Draining(uvicorn.Config(app))
+        server.servers, server.force_exit = [], True
+        server.lifespan = uvicorn.lifespan.off.LifespanOff(server.config)
+        await asyncio.wait_for(server.shutdown([]), 5)
+        return True
+
+    app = SimpleNamespace(drain=forever)
+    assert asyncio.run(ended())
+
+    def line(said: str, fault: BaseException | None = None) -> logging.LogRecord:
+        about = (type(fault), fault, None) if fault else None
+        return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, said, (), about)
+
+    assert not is_news(line("Exception in ASGI application\n", asyncio.CancelledError()))
+    assert not is_news(line("ASGI callable returned without completing handshake."))
+    assert is_news(line("Exception in ASGI application\n", ValueError("no")))
 
 
 def test_what_is_wrong_is_told_before_loading(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -101,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Without the program's name; default those of the process.
     """
-    # Python looks through all objects for cycles when it ends; torch's and transformers' take it seconds
-    atexit.register(gc.freeze)
+    atexit.register(_leave_cycles)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given[: given.index("--")] if "--" in given else "--debug" in given
     if not debug:
@@ -126,6 +125,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 130:
         print_stop("interrupted.")
     return code
+
+
+def _leave_cycles() -> None:
+    """Let Python end at once: its last search for cycles takes seconds in torch's and transformers' objects.
+
+    What was made after an earlier freeze is searched: extensions complain about objects of theirs that are left.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def _print_version(wanted: bool) -> None:

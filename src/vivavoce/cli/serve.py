@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -117,7 +118,7 @@ def serve(
     try:
         from vivavoce.serving.access import Access
         from vivavoce.serving.limits import Limits
-        from vivavoce.serving.running import listen, run
+        from vivavoce.serving.running import BACKLOG, listen, run
         from vivavoce.serving.settings import ServerSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(
@@ -161,7 +162,9 @@ def serve(
     door = listen(host, port)
     with working(f"loading {model}"):
         server = _server(settings, access) if replicas == 1 else _front(settings, access, replicas)
+    gc.freeze()  # model and libraries stay to the end; searches for cycles pass them over
     address = f"http://{f'[{host}]' if ':' in host else host}:{door.getsockname()[1]}"
+    door.listen(BACKLOG)  # whoever comes as soon as they are told waits for the loop, and is not refused
     if json:
         print_json({"model": settings.name, "url": f"{address}/v1", "keys": len(keys)})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -13,12 +14,15 @@ from starlette.types import ASGIApp
 from vivavoce.base.errors import ConfigError
 from vivavoce.serving.gate import JsonLines
 
+log = logging.getLogger("vivavoce.serving")
+
+BACKLOG = 2048  # connections that wait to be taken
 UNREAD_MS = 120_000
 WS_MAX_BYTES = 16 << 20  # of a message; longer ones close the connection, before the app sees them
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address, before anything slow is done.
+    """Take an address, before anything slow is done; until ``listen`` is called on it, callers are refused.
 
     Raises:
         ConfigError: It is taken, or not ours.
@@ -45,6 +49,7 @@ def run(server: ASGIApp, door: socket.socket, drain_s: float) -> None:
         server,
         log_config=None,
         access_log=False,
+        backlog=BACKLOG,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(drain_s)),
         timeout_keep_alive=30,
@@ -63,17 +68,33 @@ class Draining(uvicorn.Server):
     """Lets conversations over WebSockets come to a good end; uvicorn itself would cut them."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("stopping", extra={"fields": {"drain_s": self.config.timeout_graceful_shutdown}})
         drain = getattr(self.config.app, "drain", None)
         if drain is not None:
             for listening in self.servers:
                 listening.close()
-            await drain()
+            draining = asyncio.ensure_future(drain())
+            while not (draining.done() or self.force_exit):
+                await asyncio.wait({draining}, timeout=0.1)
+            if not draining.cancel():
+                draining.result()
         await super().shutdown(sockets)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's is worth its place.
+
+    It calls a refused handshake, and whatever a second Ctrl-C cuts, an error; refusals have lines of ours.
+    """
+    fault = record.exc_info[1] if record.exc_info else None
+    cut = isinstance(fault, asyncio.CancelledError) or "asyncio.exceptions.CancelledError" in str(record.msg)
+    return not cut and record.msg != "ASGI callable returned without completing handshake."
 
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    handler.addFilter(is_news)
     for name, level in (("vivavoce.serving", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -21,6 +21,13 @@ FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 WORDS = ("segment", "word")
 PAUSE_S = 1.5  # from one word's beginning to the next one's, where a segment ends
 
+TAKEN = frozenset(
+    (
+        "file", "model", "response_format", "language", "prompt", "temperature", "timestamp_granularities[]", "stream",
+        "chunking_strategy", "user",
+    )
+)  # fmt: skip
+
 router = APIRouter()
 
 
@@ -57,6 +64,7 @@ async def transcriptions(
         raise _unsupported(
             "response_format", f"stream=true gives text; response_format is {response_format!r}."
         )
+    await _check_fields(request)
     work = _Work(service, request.scope["began"], response_format, temperature, language, "word" in wanted)
     return await work.answer(request, await _waveform(service, file, response_format, prompt), stream)
 
@@ -81,8 +89,20 @@ async def translations(
             "no_translation",
             "model",
         )
+    await _check_fields(request)
     work = _Work(service, request.scope["began"], response_format, temperature, "english", translate=True)
     return await work.answer(request, await _waveform(service, file, response_format, prompt))
+
+
+async def _check_fields(request: Request) -> None:
+    """Refuse what we would not do, such as ``include[]``; the two last ones of those taken change nothing here.
+
+    Raises:
+        Refusal: 400.
+    """
+    for name in await request.form():
+        if name not in TAKEN:
+            raise Refusal(400, f"unknown field {name!r}; leave it out.", "unknown_parameter", name)
 
 
 async def _waveform(service: Service, file: UploadFile, form: str, prompt: str | None) -> np.ndarray:

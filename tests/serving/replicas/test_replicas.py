@@ -15,10 +15,12 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
+pytest.importorskip("websockets")
 
 import httpx
 import openai
 from tests.serving.live import KEY, until
+from websockets.sync.client import connect
 
 import vivavoce
 from vivavoce.base.errors import ConfigError
@@ -142,9 +144,11 @@ def test_one_is_killed_and_comes_back(front):
 
 
 @pytest.mark.slow
-def test_sigterm_lets_the_running_answer_end_and_leaves_no_child(front):
+def test_sigterm_lets_the_running_answers_end_and_leaves_no_child(front):
     children = front.children()
     said = "one two three four five six seven eight nine ten "
+    address = front.url.replace("http", "ws") + "/realtime"
+    line = connect(address, additional_headers={"authorization": f"Bearer {KEY}"})
     with front.client().audio.speech.with_streaming_response.create(
         model="nano", voice="default", input=said, response_format="pcm"
     ) as response:
@@ -153,6 +157,9 @@ def test_sigterm_lets_the_running_answer_end_and_leaves_no_child(front):
         front.process.send_signal(signal.SIGTERM)
         size += sum(map(len, stream))
     assert size > 48_000 * 2, "the answer was cut"
+    events = [json.loads(event) for event in line]
+    assert (events[-1]["type"], events[-1]["error"]["code"]) == ("error", "stopping")
+    assert (line.close_code, line.close_reason) == (1001, "stopping")
     assert front.process.wait(30) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 

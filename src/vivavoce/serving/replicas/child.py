@@ -46,7 +46,7 @@ def main() -> None:
     threading.Thread(target=_end_with_the_front, daemon=True).start()
     settings = ServerSettings(**{**given["settings"], "limits": Limits(**given["settings"]["limits"])})
     try:
-        from vivavoce.serving.running import listen, run
+        from vivavoce.serving.running import BACKLOG, listen, run
         from vivavoce.serving.settings import make_server
 
         door = listen("127.0.0.1", 0)
@@ -55,6 +55,7 @@ def main() -> None:
         print(json.dumps({"error": str(error)}), file=told, flush=True)
         sys.exit(2)
     server.service.spoken.mark = f"r{given['number']}_"
+    door.listen(BACKLOG)
     print(json.dumps({"port": door.getsockname()[1]}), file=told, flush=True)
     run(server, door, settings.limits.drain_s)
 

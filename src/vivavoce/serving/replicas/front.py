@@ -75,6 +75,14 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
+    async def drain(self) -> None:
+        """End the replicas, each after the answers that it is giving; what they say last still goes through."""
+        try:
+            await self.replicas.stop()
+        except asyncio.CancelledError:
+            self.replicas.kill()
+            raise
+
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
         self.replicas.watch(self._client)
