@@ -145,7 +145,14 @@ class Asked:
     rtf: float | None = None
 
 
-def ask(assistant: Any, seconds: float, early: bool, ready: Any = None, whole: bool = False) -> Asked:
+def ask(
+    assistant: Any,
+    seconds: float,
+    early: bool,
+    ready: Any = None,
+    whole: bool = False,
+    least: float = AUDIBLE,
+) -> Asked:
     """Ask two questions in a session of its own and time the answer to the second.
 
     Args:
@@ -154,6 +161,7 @@ def ask(assistant: Any, seconds: float, early: bool, ready: Any = None, whole: b
         early: Read while it comes in.
         ready: Barrier at which all questions end.
         whole: Take the answer to its end, for its real-time factor.
+        least: Samples above it are heard, of full scale.
     """
     import numpy as np
 
@@ -189,7 +197,7 @@ def ask(assistant: Any, seconds: float, early: bool, ready: Any = None, whole: b
             ttft = now
         if delta.audio is not None and len(delta.audio):
             playing = now if playing is None else playing
-            loud = np.flatnonzero(np.abs(delta.audio) > AUDIBLE)
+            loud = np.flatnonzero(np.abs(delta.audio) > least)
             if heard is None and len(loud):
                 heard = max(now, playing + 1000 * (num_samples + int(loud[0])) / delta.sample_rate)
             num_samples += len(delta.audio)

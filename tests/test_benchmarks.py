@@ -55,6 +55,24 @@ def test_training_at_8b_says_what_it_would_do_without_a_gpu():
     assert all(11 < one["measured"]["losses"][0] < 12.5 for one in found.values())
 
 
+def test_latency_at_8b_runs_in_small():
+    """It stops by itself if streaming is not as offline."""
+    command = [sys.executable, str(FOLDER / "gpu" / "latency_8b.py"), "--tiny", "--json", "--seconds", "1"]
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(FOLDER.parent / "src"),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+    short = ["--rounds", "1", "--tokens", "4"]
+    done = subprocess.run([*command, *short], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["same_float32"]["audio"] < 1e-5 and found["same_float32"]["samples"] > 0
+    assert set(found["aims"]) == {"ttft_ms", "first_audio_ms", "share_of_bandwidth", "times_generate"}
+    assert found["rows"][0]["streaming"]["ttft_ms"]["p50"] > 0 < found["decode"]["share_of_bandwidth"]
+
+
 def test_both_ways_of_the_training_benchmark_have_the_same_losses():
     spec = importlib.util.spec_from_file_location("train_benchmark", FOLDER / "train.py")
     program = importlib.util.module_from_spec(spec)

@@ -105,6 +105,7 @@ class Patient(Engine):
     chats = True
     takes_tools = False
     transcribes = False
+    open_sequences = 0
     voices = ("default",)
     speaking_hz = 24000
 

@@ -131,7 +131,7 @@ class KeptPrompt:
         ears = self._growing
         if ears is not None and not keep_states:
             found = [self.decoding.calls.do(partial(ears.hear, c.features[..., : c.length])) for c in chunks]
-            counts = torch.tensor([len(rows) for rows in found])
+            counts = torch.tensor([len(rows) for rows in found], device=found[0].device)
             embeddings = torch.nn.utils.rnn.pad_sequence(found, batch_first=True)
             return HeardAudio(embeddings[:, :0], counts, embeddings, counts)
         width = max(chunk.features.shape[-1] for chunk in chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
@@ -115,10 +116,15 @@ class Metrics:
             LATENCIES_S,
         )
         self.realtime_connections: Callable[[], float] = lambda: 0
+        self.open_sequences: Callable[[], float] = lambda: 0
         self._gauges = [
             Gauge("vivavoce_realtime_connections", "Open now.", lambda: self.realtime_connections()),
             Gauge("vivavoce_queue_length", "Requests that wait for the model.", queued),
             Gauge("vivavoce_active", "Requests the model works on.", working),
+            Gauge(
+                "vivavoce_open_sequences", "Answers and sessions with a cache.", lambda: self.open_sequences()
+            ),
+            Gauge("vivavoce_tasks", "Tasks of the event loop.", _tasks),
             Gauge("vivavoce_open_requests", "Requests without an end yet.", lambda: self.open_requests),
         ]
 
@@ -136,6 +142,13 @@ class Metrics:
         parts += [self.seconds, self.ttft, self.first_audio, self.rtf, self.realtime_responses]
         parts += [self.realtime_ttft, self.realtime_first_audio, *self._gauges]
         return "\n".join(line for part in parts for line in part.lines()) + "\n"
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # asked for outside the event loop
+        return 0
 
 
 def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:

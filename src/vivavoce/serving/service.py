@@ -38,6 +38,7 @@ class Service:
         self.engine, self.limits = engine, limits
         self.worker = Worker(limits)
         self.metrics = Metrics(lambda: self.worker.queued, lambda: self.worker.working)
+        self.metrics.open_sequences = lambda: engine.open_sequences
         self.spoken = SpokenAnswers()
         self.created = int(time.time())
         self.decoder: Decoder | None = None
