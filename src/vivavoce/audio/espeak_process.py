@@ -5,10 +5,10 @@ The library is one state machine whose wave phase carries over from call to call
 process gives other samples. A fresh process costs about 40 ms and makes every utterance repeatable, parallel
 and safe in threads. Standard library only; ``synthesis`` starts it.
 
-Usage: ``python -I -S espeak_process.py LIBRARY DATA VOICE WORDS_PER_MINUTE PITCH [times] < text``. Output: the
-sample rate as 4 bytes, then mono 16-bit samples, both little-endian. With ``times`` instead the lines ``word FIRST
-MS`` (its first character, counted from 0), ``pause MS`` and ``end SAMPLES RATE``. Exit status 3: the voice cannot be
-loaded; 1: anything else.
+Usage: ``python -I -S espeak_process.py LIBRARY DATA VOICE WORDS_PER_MINUTE PITCH RANGE WORD_GAP [times] < text``.
+Output: the sample rate as 4 bytes, then mono 16-bit samples, both little-endian. With ``times`` instead the lines
+``word FIRST MS`` (its first character, counted from 0), ``pause MS`` and ``end SAMPLES RATE``. Exit status 3: the voice
+cannot be loaded; 1: anything else.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 SYNCHRONOUS, DO_NOT_EXIT, CHARACTERS, UTF8 = 2, 0x8000, 1, 1
-RATE, PITCH = 1, 3
+RATE, PITCH, RANGE, WORD_GAP = 1, 3, 4, 7
 PHONEME_EVENTS = 1  # option of espeak_Initialize
 LIST_END, WORD, PHONEME = 0, 1, 7
 
@@ -40,7 +40,7 @@ class Event(ctypes.Structure):
 def main(arguments: list[str]) -> int:
     """Speak standard input with the library, data folder, voice, rate and pitch given; return the exit
     status."""
-    library_path, data, voice, words_per_minute, pitch, *rest = arguments
+    library_path, data, voice, words_per_minute, pitch, pitch_range, word_gap, *rest = arguments
     times = rest == ["times"]
     library = ctypes.CDLL(library_path)
     out = sys.stdout.buffer
@@ -78,6 +78,8 @@ def main(arguments: list[str]) -> int:
         return 3
     library.espeak_SetParameter(RATE, int(words_per_minute), 0)
     library.espeak_SetParameter(PITCH, int(pitch), 0)
+    library.espeak_SetParameter(RANGE, int(pitch_range), 0)
+    library.espeak_SetParameter(WORD_GAP, int(word_gap), 0)
     text = sys.stdin.buffer.read()
     if not times:
         out.write(struct.pack("<I", rate))

@@ -24,7 +24,13 @@ ESPEAK_WORDS_PER_MINUTE = 175
 
 
 def synthesize(
-    text: str, voice: str = "espeak:en-us", *, speed: float = 1.0, pitch: float = 1.0
+    text: str,
+    voice: str = "espeak:en-us",
+    *,
+    speed: float = 1.0,
+    pitch: float = 1.0,
+    pitch_range: float = 1.0,
+    word_gap_s: float = 0.0,
 ) -> tuple[np.ndarray, int]:
     """Speak ``text`` and return the waveform at the voice's own rate.
 
@@ -36,6 +42,9 @@ def synthesize(
             ("flite:slt").
         speed: Speaking rate, 0.5 to 2; 1 is the voice's own (about 175 words a minute in espeak-ng).
         pitch: Factor on the fundamental frequency, 0.5 to 2; 1 is the voice's own.
+        pitch_range: Factor on how far the melody rises and falls, 0 (monotone) to 2; espeak-ng's library only.
+        word_gap_s: Silence put between words, in seconds at speed 1 (shorter in faster speech), 0 to 1; the
+            same.
 
     Returns:
         float32 ``[S]`` within -1 and 1, and the sample rate in Hz (espeak-ng 22050; flite 16000, its ``kal``
@@ -46,7 +55,16 @@ def synthesize(
         MissingExtraError: The synthesizer is not installed.
     """
     synthesizer, name = find_synthesizer(text, voice, speed, pitch)
-    waveform, rate = synthesizer.speak(text, name, speed, pitch)
+    if not 0 <= pitch_range <= 2 or not 0 <= word_gap_s <= 1:
+        raise AudioError(
+            f"pitch_range is {pitch_range}, word_gap_s {word_gap_s}; wanted a factor from 0 to 2, and 0 to 1 s."
+        )
+    if (pitch_range, word_gap_s) != (1.0, 0.0) and not synthesizer.has_melody:
+        raise AudioError(
+            f"voice {voice!r} cannot change pitch_range and word_gap_s; leave them at 1 and 0, or take an "
+            "espeak voice and install vivavoce[tts]."
+        )
+    waveform, rate = synthesizer.speak(text, name, speed, pitch, pitch_range, word_gap_s)
     if waveform.size == 0:
         raise AudioError(f"{voice.partition(':')[0]} gave no sound for {text!r} in voice {voice!r}.")
     return waveform, rate
@@ -95,18 +113,43 @@ def has_synthesizer(engine: str) -> bool:
     return True
 
 
+def can_change_melody(engine: str) -> bool:
+    """Tell whether ``pitch_range`` and ``word_gap_s`` work with ``espeak`` or ``flite`` on this machine.
+
+    Raises:
+        MissingExtraError: The synthesizer is not installed.
+    """
+    return _synthesizer(engine).has_melody
+
+
 class Synthesizer(ABC):
-    """What each engine offers: names (variants begin with "+") and speech for a checked name."""
+    """What each engine offers: names (variants begin with "+") and speech for a checked name.
+
+    Attributes:
+        has_melody: Whether it can change pitch range and gaps between words.
+    """
+
+    has_melody = False
 
     @abstractmethod
     def names(self) -> frozenset[str]: ...
 
     @abstractmethod
-    def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]: ...
+    def speak(
+        self,
+        text: str,
+        name: str,
+        speed: float,
+        pitch: float,
+        pitch_range: float = 1.0,
+        word_gap_s: float = 0.0,
+    ) -> tuple[np.ndarray, int]: ...
 
 
 class EspeakLibrary(Synthesizer):
     """espeak-ng from the ``espeakng-loader`` wheel, in a process of its own for each call."""
+
+    has_melody = True
 
     def __init__(self, library: str, data: str) -> None:
         self._library, self._data = library, Path(data)
@@ -114,22 +157,33 @@ class EspeakLibrary(Synthesizer):
     def names(self) -> frozenset[str]:
         return frozenset(_espeak_files(self._data))
 
-    def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:
-        output = run(self.command(name, speed, pitch), text)
+    def speak(
+        self,
+        text: str,
+        name: str,
+        speed: float,
+        pitch: float,
+        pitch_range: float = 1.0,
+        word_gap_s: float = 0.0,
+    ) -> tuple[np.ndarray, int]:
+        output = run(self.command(name, speed, pitch, pitch_range, word_gap_s), text)
         samples = np.frombuffer(output, dtype="<i2", offset=4).astype(np.float32) / 32768.0
         return samples, int.from_bytes(output[:4], "little")
 
-    def command(self, name: str, speed: float, pitch: float) -> list[str]:
+    def command(
+        self, name: str, speed: float, pitch: float, pitch_range: float = 1.0, word_gap_s: float = 0.0
+    ) -> list[str]:
         """The process that speaks its standard input."""
         language, plus, variant = name.partition("+")
         voice = _espeak_files(self._data)[language] + plus + variant
         script = str(Path(__file__).with_name("espeak_process.py"))
         settings = [voice, str(round(ESPEAK_WORDS_PER_MINUTE * speed)), str(_espeak_pitch(pitch))]
+        settings += _espeak_melody(pitch_range, word_gap_s)
         return [sys.executable, "-I", "-S", script, self._library, str(self._data), *settings]
 
 
 class _EspeakProgram(Synthesizer):
-    """espeak-ng as a program, one process a call."""
+    """espeak-ng as a program, one process a call; it has no option for the pitch range."""
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -137,7 +191,15 @@ class _EspeakProgram(Synthesizer):
     def names(self) -> frozenset[str]:
         return _espeak_program_names(self._program)
 
-    def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:
+    def speak(
+        self,
+        text: str,
+        name: str,
+        speed: float,
+        pitch: float,
+        pitch_range: float = 1.0,
+        word_gap_s: float = 0.0,
+    ) -> tuple[np.ndarray, int]:
         words = round(ESPEAK_WORDS_PER_MINUTE * speed)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
@@ -157,7 +219,15 @@ class FliteProgram(Synthesizer):
     def names(self) -> frozenset[str]:
         return _flite_names(self._program)
 
-    def speak(self, text: str, name: str, speed: float, pitch: float) -> tuple[np.ndarray, int]:
+    def speak(
+        self,
+        text: str,
+        name: str,
+        speed: float,
+        pitch: float,
+        pitch_range: float = 1.0,
+        word_gap_s: float = 0.0,
+    ) -> tuple[np.ndarray, int]:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
             run([*self.command(name, speed, pitch), "-t", text, "-o", str(target)])
@@ -208,6 +278,11 @@ def _synthesizer(engine: str) -> Synthesizer:
 def _espeak_pitch(factor: float) -> int:
     """Map a factor to espeak-ng's 0 to 100, where 50 is the voice's own pitch and 50 steps are an octave."""
     return min(100, max(0, round(50 + 50 * math.log2(factor))))
+
+
+def _espeak_melody(pitch_range: float, word_gap_s: float) -> list[str]:
+    """Range and gap as espeak-ng counts them: 50 is the voice's own range, and a gap has units of 10 ms."""
+    return [str(round(50 * pitch_range)), str(round(100 * word_gap_s))]
 
 
 @lru_cache(maxsize=4)

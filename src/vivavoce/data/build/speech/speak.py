@@ -40,6 +40,8 @@ class SpeakConfig:
         speed, pitch: Factors are drawn from these ranges, within 0.5 and 2.
         sample_rate: Of the recordings, Hz; None keeps the voice's own.
         level_db: Of the speech without its pauses, dB below full scale; None keeps the voice's own.
+        level_spread_db: Each row is louder or softer by up to this, all its turns alike: people sit nearer to a
+            microphone or farther. With moods, loudness then tells something only from turn to turn.
         moods: "given": a message with the key ``emotion`` is spoken as `moods.MOODS` says. "drawn": every turn gets a
             mood by chance, so that its words tell nothing of it. The mood stands in ``labels["emotion"]``.
         language: Of the texts, if the voices do not tell.
@@ -60,6 +62,7 @@ class SpeakConfig:
     pitch: tuple[float, ...] = (1.0, 1.0)
     sample_rate: int | None = 24_000
     level_db: float | None = -23.0
+    level_spread_db: float = 0.0
     moods: str | None = None
     language: str | None = None
     spoken_form: bool = False
@@ -84,6 +87,10 @@ class SpeakConfig:
             faults.append(f"sample_rate is {self.sample_rate} Hz, wanted {LOWEST_HZ} to {HIGHEST_HZ}")
         if self.level_db is not None and not -60 <= self.level_db <= -3:
             faults.append(f"level_db is {self.level_db}, wanted -60 to -3")
+        if not 0 <= self.level_spread_db <= 20 or (self.level_spread_db and self.level_db is None):
+            faults.append(
+                f"level_spread_db is {self.level_spread_db}, wanted 0 to 20, and a level_db to spread"
+            )
         if self.max_characters < 1 or self.max_seconds <= 0 or self.max_error_rate < 0:
             faults.append(
                 "wanted max_characters of 1 or more, max_seconds above 0 and max_error_rate of 0 or more"
@@ -112,6 +119,7 @@ class _Turn:
     speed: float
     pitch: float
     mood: str | None
+    nearer_db: float
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class Speak:
     """
 
     config_class: ClassVar[type] = SpeakConfig
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # moods have a pitch range and gaps
     batch_rows: ClassVar[int] = 16
 
     @staticmethod
@@ -223,7 +231,9 @@ class Speak:
                 round(factor, 3) for factor in (speed * MOODS[mood].speed, pitch * MOODS[mood].pitch)
             )
         seed = self.context.number(row.id, number, "speech") % SEEDS
-        return _Turn(number, text, given, voice, seed, speed, pitch, mood)
+        spread = self.config.level_spread_db
+        nearer = self.context.rng(row.id, message.role, "level").uniform(-spread, spread)
+        return _Turn(number, text, given, voice, seed, speed, pitch, mood, nearer)
 
     def _mood(self, row: Conversation, number: int, message: Message) -> str | None:
         if self.config.moods == "drawn":
@@ -254,7 +264,7 @@ class Speak:
             waveform, rate = resample(waveform, rate, self.config.sample_rate), self.config.sample_rate
         if self.config.level_db is not None:
             louder = MOODS[turn.mood].level_db if turn.mood else 0.0
-            waveform = bring_to_level(waveform, rate, self.config.level_db + louder)
+            waveform = bring_to_level(waveform, rate, self.config.level_db + turn.nearer_db + louder)
         fault = self._listen(turn, waveform, rate) if self.config.check else None
         return fault or _Clip(encode_flac(waveform, rate))
 
@@ -295,6 +305,8 @@ class Speak:
 
 def _say(turn: _Turn) -> tuple[np.ndarray, int] | Fault:
     try:
+        if turn.mood is not None:
+            return turn.voice.express(turn.given, turn.seed, turn.speed, turn.pitch, MOODS[turn.mood])
         return turn.voice.say(turn.given, turn.seed, turn.speed, turn.pitch)
     except (AudioError, DataError) as error:
         return Fault("unspoken", f"message {turn.message} by {turn.voice.speaker}: {error}")

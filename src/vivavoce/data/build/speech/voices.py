@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from vivavoce.audio.files import read_audio
-from vivavoce.audio.synthesis import list_voices, synthesize
+from vivavoce.audio.synthesis import can_change_melody, list_voices, synthesize
 from vivavoce.base.errors import AudioError, ConfigError, DataError
 from vivavoce.base.registry import Registry
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.speech.languages import primary
+from vivavoce.data.build.speech.moods import Mood
 from vivavoce.data.build.texts.answer_cache import AnswerCache
 from vivavoce.data.build.texts.endpoints import Endpoint, read_endpoint
 
@@ -111,6 +112,18 @@ class Voice(ABC):
             DataError: The server fails.
         """
 
+    def express(self, text: str, seed: int, speed: float, pitch: float, mood: Mood) -> tuple[np.ndarray, int]:
+        """Speak with what a mood adds beyond speed and pitch; voices that can do no more leave it out.
+
+        Args:
+            text, seed, speed, pitch: As ``say``; the mood's factors are in them already.
+            mood: Its pitch range and gaps between words.
+
+        Raises:
+            AudioError, DataError: As ``say``.
+        """
+        return self.say(text, seed, speed, pitch)
+
 
 def make_voices(names: Sequence[str], setup: Setup) -> list[list[Voice]]:
     """Make voices, and load their models.
@@ -170,6 +183,18 @@ class EspeakVoice(Voice):
 
     def say(self, text: str, seed: int, speed: float = 1.0, pitch: float = 1.0) -> tuple[np.ndarray, int]:
         return synthesize(text, self.speaker, speed=speed, pitch=pitch)
+
+    def express(self, text: str, seed: int, speed: float, pitch: float, mood: Mood) -> tuple[np.ndarray, int]:
+        if not can_change_melody("espeak"):
+            return self.say(text, seed, speed, pitch)
+        return synthesize(
+            text,
+            self.speaker,
+            speed=speed,
+            pitch=pitch,
+            pitch_range=mood.pitch_range,
+            word_gap_s=mood.word_gap_s,
+        )
 
 
 class FliteVoice(Voice):
