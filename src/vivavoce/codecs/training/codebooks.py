@@ -67,7 +67,7 @@ class Use(nn.Module):
     def __init__(self, levels: int, size: int, decay: float = 0.99) -> None:
         super().__init__()
         self.decay = decay
-        self.register_buffer("recent", torch.ones(levels, size))
+        self.register_buffer("recent", torch.zeros(levels, size))
         self.register_buffer("counted", torch.zeros(levels, size))
 
     @torch.no_grad()
@@ -75,6 +75,8 @@ class Use(nn.Module):
         """Count the codes of an update, of all processes; returns how often each was used, [K]."""
         size = self.recent.shape[1]
         used = summed(torch.bincount(codes.flatten(), minlength=size).float())
+        if not self.recent[level].any():  # the first update: all as if used alike
+            self.recent[level] = used.mean()
         self.recent[level].mul_(self.decay).add_(used, alpha=1 - self.decay)
         self.counted[level] += used
         return used
