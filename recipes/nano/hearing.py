@@ -7,6 +7,7 @@ uninterrupted one would have.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,17 +15,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from domain import DIGITS, all_items, draw_open, held_out_facts
+from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 
-from vivavoce.audio.augment import ambient_noise, augment, babble, mask_spectrogram, warp_mel
+from vivavoce.audio.augment import (
+    AugmentOptions,
+    ambient_noise,
+    augment,
+    babble,
+    mask_spectrogram,
+    rms,
+)
 from vivavoce.audio.features import LogMel
 from vivavoce.audio.files import read_audio
 from vivavoce.audio.resample import resample
+from vivavoce.audio.speakers import bend_mel, bend_time, between, tilt_mel
 
 HEAR_RATE = 16_000
 SPEAKERS = ("george", "jackson", "lucas", "nicolas")
+TELEPHONE = AugmentOptions(low_pass_p=0.7, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3))
+"""Real digits were recorded at 8 kHz: synthetic ones must sound so too, or the two are told apart by their band."""
+
+
+@dataclass(frozen=True)
+class Variety:
+    """Shares of clips that are made to sound like other speakers (vivavoce.audio.speakers); see ears.md."""
+
+    mix_p: float = 0.4
+    bend_p: float = 0.8
+    time_p: float = 0.5
+    tilt_p: float = 0.5
 
 
 @dataclass
@@ -47,6 +68,8 @@ class HearingData:
         tokenizer: The bundle's tokenizer.
         speakers: Real speakers to use.
         people_share: Share of rows that are real digits.
+        more_digits: Folder of make_digits.py, or None for what ``speech`` has.
+        digit_share: Share of rows that are synthetic digits of ``more_digits``.
     """
 
     def __init__(
@@ -56,8 +79,15 @@ class HearingData:
         tokenizer,
         speakers: tuple[str, ...] = SPEAKERS,
         people_share: float = 0.2,
+        more_digits: Path | None = None,
+        digit_share: float = 0.2,
     ) -> None:
-        self.tokenizer, self.mel, self.people_share = tokenizer, LogMel(), people_share
+        self.tokenizer, self.mel, self.people_share, self.variety = (
+            tokenizer,
+            LogMel(),
+            people_share,
+            Variety(),
+        )
         self.shards = SpeechShards(speech, {"train", "unknown"})
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
@@ -65,6 +95,14 @@ class HearingData:
                 "unknown" if row["split"] == "unknown" else "digit" if row["kind"] == "digit" else "domain"
             ].append(row)
         self.kinds = kinds
+        self.digit_share = digit_share if more_digits is not None else 0.0
+        self.digit_shards = SpeechShards(more_digits) if more_digits is not None else None
+        self.digit_rows: dict[str, list[dict]] = {"digit": [], "string": []}
+        self.carriers: dict[str, list[dict]] = {}
+        for row in self.digit_shards.rows if self.digit_shards is not None else ():
+            (self.carriers if row["kind"] == "carrier" else self.digit_rows).setdefault(
+                row["text"] if row["kind"] == "carrier" else row["kind"], []
+            ).append(row)
         counts = Counter(word for row in kinds["domain"] for word in row["text"].split())
         # a clip with a rare word comes up more often, up to about four times
         rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
@@ -85,6 +123,13 @@ class HearingData:
             if item.fact not in unseen:
                 by_kind.setdefault(item.kind, []).append((item.question, item.answer))
         self.by_kind = by_kind
+        unheard = held_out_questions(items)
+        self.sums = [
+            (i.question, i.answer)
+            for i in items
+            if i.kind == "arithmetic" and i.fact not in unseen and i.question not in unheard
+            if sum(word in DIGITS for word in i.question.split()) == 2
+        ]
         get = tokenizer.convert_tokens_to_ids
         self.user, self.heard = get("<|user|>"), get("<|heard|>")
         self.assistant, self.end, self.unclear = get("<|assistant|>"), get("<|end|>"), get("<|unclear|>")
@@ -98,16 +143,30 @@ class HearingData:
     def _voices(self, rng: random.Random, count: int) -> list[np.ndarray]:
         return [self._wave(rng.choice(self.kinds["domain"])) for _ in range(count)]
 
-    def _person(self, rng: random.Random) -> tuple[np.ndarray, str]:
-        """One real digit, or a string of two to five spliced from one speaker."""
-        speaker = rng.choice(self.speakers)
-        count = 1 if rng.random() < 0.6 else rng.randint(2, 5)
-        digits = [rng.randrange(10) for _ in range(count)]
+    def _person(self, rng: random.Random) -> tuple[np.ndarray, str, str]:
+        """Real digits of one speaker: one, or a string of two to five, or a sum within synthetic words; its answer."""
+        speaker, kind = rng.choice(self.speakers), rng.random()
+        if kind < 0.15 and self.carriers:
+            text, answer = rng.choice(self.sums)
+        else:
+            text = " ".join(rng.choice(DIGITS) for _ in range(1 if kind < 0.65 else rng.randint(2, 5)))
+            answer = text
         parts: list[np.ndarray] = []
-        for digit in digits:
-            parts.append(rng.choice(self.people[speaker, digit]))
+        tract = rng.uniform(0.9, 1.1)  # the carrier's voice, one within a clip
+        for piece in re.split(r" ?\b(what is|how much is|plus|minus|times|\w+)\b ?", text)[1::2]:
+            if piece in DIGITS:
+                wave = rng.choice(self.people[speaker, DIGITS.index(piece)])
+                parts.append(wave * (0.1 / rms(wave)))
+            else:
+                wave = self._digit_wave(rng.choice(self.carriers[piece]))
+                wave = resample(wave, HEAR_RATE, int(HEAR_RATE * tract) // 100 * 100)
+                parts.append(wave * (0.1 / rms(wave)))
             parts.append(np.zeros(int(rng.uniform(0.02, 0.3) * HEAR_RATE), np.float32))
-        return np.concatenate(parts[:-1]), " ".join(DIGITS[d] for d in digits)
+        return np.concatenate(parts[:-1]).astype(np.float32), text, answer
+
+    def _digit_wave(self, row: dict) -> np.ndarray:
+        assert self.digit_shards is not None
+        return resample(self.digit_shards.samples(row), RATE, HEAR_RATE)
 
     def _refused(self, rng: random.Random, noise: np.random.Generator) -> np.ndarray:
         """Something that must not be understood: silence, noise, many voices, reversed or chopped speech."""
@@ -137,8 +196,18 @@ class HearingData:
             return self._refused(rng, noise), "", ""
         voices = self._voices(rng, 3) if rng.random() < 0.12 * strength else []
         if self.people and rng.random() < self.people_share:
-            wave, text = self._person(rng)
-            return augment(wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices), text, text
+            wave, text, answer = self._person(rng)
+            wave = augment(
+                wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices, options=TELEPHONE
+            )
+            return wave, text, answer
+        if rng.random() < self.digit_share:
+            row = rng.choice(self.digit_rows["digit" if rng.random() < 0.85 else "string"])
+            strength = max(strength, 0.5)
+            wave = augment(
+                self._digit_wave(row), HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE
+            )
+            return wave, row["text"], row["answer"]
         if u > 0.88:
             row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit"])
         else:
@@ -164,6 +233,30 @@ class HearingData:
         halves = drawn[: size // 2], drawn[size // 2 :]
         return [self._collate(half, rng, strength) for half in halves]
 
+    def _vary(
+        self, clips: list[np.ndarray], texts: list[str], rng: random.Random, strength: float
+    ) -> list[np.ndarray]:
+        """Each clip by another speaker: mixed with one of the same digit, formants and times moved, parts hidden."""
+        same: dict[str, list[int]] = {}
+        for i, text in enumerate(texts):
+            same.setdefault(text, []).append(i)
+        out = []
+        for i, (clip, text) in enumerate(zip(clips, texts, strict=True)):
+            noise = np.random.default_rng(rng.getrandbits(32))
+            others = [k for k in same[text] if k != i and text in DIGITS]
+            if others and rng.random() < self.variety.mix_p * strength:
+                clip = between(clip, clips[rng.choice(others)], rng.uniform(0.2, 0.8))
+            if rng.random() < self.variety.bend_p * strength:
+                clip = bend_mel(clip, noise)
+            if rng.random() < self.variety.time_p * strength:
+                clip = bend_time(clip, noise)
+            if rng.random() < self.variety.tilt_p * strength:
+                clip = tilt_mel(clip, noise)
+            if rng.random() < 0.5 * strength:
+                clip = mask_spectrogram(clip, noise)
+            out.append(clip)
+        return out
+
     def _collate(
         self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random, strength: float
     ) -> HearingBatch:
@@ -172,13 +265,12 @@ class HearingData:
         for i, (wave, _, _) in enumerate(drawn):
             waves[i, : len(wave)] = torch.from_numpy(wave)
         features, lengths = self.mel(waves, samples)
-        for i, frames in enumerate(lengths.tolist()):
-            noise, clip = np.random.default_rng(rng.getrandbits(32)), features[i, :, :frames].numpy()
-            if rng.random() < 0.5 * strength:
-                clip = warp_mel(clip, float(noise.uniform(0.86, 1.16)))
-            if rng.random() < 0.5 * strength:
-                clip = mask_spectrogram(clip, noise)
-            features[i, :, :frames] = torch.from_numpy(clip)
+        clips = [features[i, :, :frames].numpy() for i, frames in enumerate(lengths.tolist())]
+        clips = self._vary(clips, [text for _, text, _ in drawn], rng, strength)
+        lengths = torch.tensor([clip.shape[1] for clip in clips])
+        features = torch.zeros(len(clips), features.shape[1], int(lengths.max()))
+        for i, clip in enumerate(clips):
+            features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []
         for _, text, answer in drawn:
             words = self.ids(text)

@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument(
         "--people-share", type=float, default=0.2, help="share of real digits among hearing rows"
     )
+    parser.add_argument("--more-digits", type=Path, help="folder of make_digits.py")
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
     parser.add_argument("--steps", type=int, default=1200)
@@ -124,7 +125,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     model = Nano(len(tokenizer))
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
-    hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share)
+    hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits)
     speaking = None
     if args.voice:
         from speaking import SpeakingData
