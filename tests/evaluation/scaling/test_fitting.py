@@ -139,7 +139,7 @@ def test_intervals_hold_the_truth_quickly() -> None:
 @pytest.mark.parametrize("law", [CHINCHILLA, BESIROGLU], ids=["chinchilla", "besiroglu"])
 @pytest.mark.parametrize("sizes", [(7, 6), (5, 5)])
 def test_intervals_hold_the_truth_in_85_of_100_seeds(law: Law, sizes: tuple[int, int]) -> None:
-    found = held(law, range(100), 200, sizes=sizes[0], budgets=sizes[1])
+    found = held(law, range(1000, 1100), 200, sizes=sizes[0], budgets=sizes[1])  # widths were set on others
     assert min(found.values()) >= 0.85, found
 
 

@@ -5,9 +5,9 @@ scatter about the law (``sqrt(sum of squares / (n - 5))``). Residuals themselves
 goes through a handful of points exactly, so a few dozen residuals hold too many zeros.
 "case" draws the points, which on a grid of a dozen runs leaves sizes or budgets out now and then; such refits fail.
 
-Percentiles of refits are too narrow for so few points: on known laws a plain 90 % interval of them held the truth in 77
-to 95 of 100 seeds. So ends are read ``WIDER`` times Student's factor for n - 5 further out; the tests count what
-that holds.
+Percentiles of refits are too narrow for so few points: on known laws a plain 90 % interval of them held the truth in 70
+to 95 of 100. So ends are read ``WIDER`` times Student's factor for n - 5 further out, calibrated on 60 seeds of the laws
+that the tests count on other seeds.
 
 Source: Efron and Tibshirani 1993, chapters 6 and 13.
 """
