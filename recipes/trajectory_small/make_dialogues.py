@@ -38,7 +38,7 @@ REPLIES = {
     "learned": ("I see.", "Go on.", "All right.", "Tell me more."),
     "held_out": ("I understand.", "And then?", "Yes, I hear you.", "What else?"),
 }
-TOLD = 24  # rows that the tiny language model is taught
+TOLD = 32  # rows that the tiny language model is taught
 
 
 def dialogues(name: str, texts: list[str], repeats: int, seed: int) -> list[dict[str, object]]:
@@ -85,14 +85,33 @@ def typed(row: dict[str, object]) -> dict[str, object]:
 
 
 def told(rows: int, seed: int) -> list[dict[str, object]]:
-    """Moods in words, and the answer about them."""
+    """Moods in words, one or a dialogue's, and the answer about them."""
     rng = random.Random(seed)
     made = []
-    for _ in range(rows):
-        moods = rng.choices(EMOTIONS, k=TURNS)
+    for i in range(rows):
+        moods = rng.choices(EMOTIONS, k=TURNS if i % 2 else 1)
+        asked = "\n" + QUESTIONS["en"] if i % 2 else ""
         answer = format_trajectory(describe(moods, "en"), moods, "en")
-        made.append({"prompt": ", ".join(moods), "answer": answer, "license": "cc0-1.0"})
+        made.append({"prompt": ", ".join(moods) + asked, "answer": answer, "license": "cc0-1.0"})
     return made
+
+
+def write(out: Path, repeats: int, held_out_repeats: int) -> None:
+    """Write both splits, spoken and typed, and what the language model is told.
+
+    Args:
+        out: Folder.
+        repeats, held_out_repeats: As in ``dialogues``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = {"told": told(TOLD, 2)}
+    for seed, (name, texts, times) in enumerate(
+        (("learned", LEARNED, repeats), ("held_out", HELD_OUT, held_out_repeats))
+    ):
+        found[name] = dialogues(name, [text.rstrip(".") + "." for text in texts], times, seed)
+        found[f"{name}_typed"] = [typed(row) for row in found[name]]
+    for name, rows in found.items():
+        (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def main() -> None:
@@ -101,22 +120,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="280 dialogues to learn from for each")
     parser.add_argument("--held-out-repeats", type=int, default=2, help="105 held-out dialogues for each")
     given = parser.parse_args()
-    split = {
-        "learned": [t.rstrip(".") + "." for t in LEARNED],
-        "held_out": [t.rstrip(".") + "." for t in HELD_OUT],
-    }
-    given.out.mkdir(parents=True, exist_ok=True)
-
-    def write(name: str, rows: list[dict[str, object]]) -> None:
-        lines = [json.dumps(row) + "\n" for row in rows]
-        (given.out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
-
-    for seed, (name, texts) in enumerate(split.items()):
-        repeats = given.repeats if name == "learned" else given.held_out_repeats
-        rows = dialogues(name, texts, repeats, seed)
-        write(name, rows)
-        write(f"{name}_typed", [typed(row) for row in rows])
-    write("told", told(TOLD, 2))
+    write(given.out, given.repeats, given.held_out_repeats)
 
 
 if __name__ == "__main__":

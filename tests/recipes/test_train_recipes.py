@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.data.build.stand_ins import needs
 
 from vivavoce.base.errors import ConfigError
@@ -26,8 +27,10 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 FULL = sorted(
     path
     for path in RECIPES.glob("*/*.yaml")
-    if path.parent.name not in ("data", "smoke", "nano") and path.stem != "data"
+    if path.parent.name not in ("data", "smoke", "nano")
+    and "model" in yaml.safe_load(path.read_text("utf-8"))
 )
+RUN_HERE = ("scaling", "trajectory_small")  # small and measured; they have no smaller twin
 TOKENS = (
     "jan_llama3", "jan_llama3_fast", "snac_tts", "snac_asr", "snac_chat", "snac_pretrain", "interleave",
     "orpheus_finetune",
@@ -56,7 +59,11 @@ def test_recipe_is_read(path: Path) -> None:
             read_record(Pipeline, one.pipeline, "pipeline")
 
 
-@pytest.mark.parametrize("path", [p for p in FULL if p.stem == "train"], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FULL if p.stem == "train" and p.parent.name not in RUN_HERE],
+    ids=lambda path: path.parent.name,
+)
 def test_recipe_says_what_it_is(path: Path) -> None:
     config, text = load_recipe(path), (path.parent / "README.md").read_text(encoding="utf-8")
     assert config.name == path.parent.name

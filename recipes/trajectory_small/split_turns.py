@@ -1,0 +1,49 @@
+"""The turns of spoken dialogues as rows of their own, each with one mood: what ears learn from first.
+
+python recipes/trajectory_small/split_turns.py runs/trajectory_small/learned runs/trajectory_small/turns
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from vivavoce.data.build.texts.trajectory import describe
+from vivavoce.data.conversation import Conversation, Message, Text
+from vivavoce.data.manifest import write_set
+from vivavoce.data.rows import RowFile
+from vivavoce.tokens.trajectory import format_trajectory
+
+
+def split(row: Conversation) -> list[Conversation]:
+    """A row for each spoken turn, with its own recording, and the answer about it alone."""
+    made = []
+    for number, part in enumerate(row.audio_parts()):
+        mood = [part.labels["emotion"]]
+        answer = Message("assistant", [Text(format_trajectory(describe(mood, "en"), mood, "en"))])
+        asked = Message("user", [replace(part, audio=0)])
+        made.append(
+            Conversation(
+                f"{row.id}-{number}",
+                [asked, answer],
+                [row.audios[part.audio]],
+                task=row.task,
+                license=row.license,
+            )
+        )
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dialogues", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    rows = [turn for row in RowFile(given.dialogues) for turn in split(row)]
+    write_set(given.out, rows)
+    print(f"{given.out}  {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
