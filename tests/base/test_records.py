@@ -37,6 +37,16 @@ def test_json_types_are_fitted():
     assert read_record(Sample, sample, "s") is sample
 
 
+def test_numbers_as_people_write_them_are_numbers():
+    """By YAML's rules 1e-3 and 2.5e4 are text."""
+    assert read_record(Sample, {"size": "1e5", "rate": "1e-3", "strides": ["2e0"]}, "s") == Sample(
+        100_000, 0.001, strides=(2,)
+    )
+    assert read_record(Sample, {"size": 1, "name": "1e5"}, "s").name == "1e5"
+    with pytest.raises(ConfigError, match=r"s\.size is '25e-1', wanted int"):
+        read_record(Sample, {"size": "25e-1"}, "s")
+
+
 @pytest.mark.parametrize(
     ("record", "part"),
     [

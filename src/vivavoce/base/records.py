@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -12,13 +13,14 @@ from typing import Any, Literal, TypeVar, Union
 from vivavoce.base.errors import ConfigError
 
 Record = TypeVar("Record")
+_POWER_OF_TEN = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def read_record(cls: type[Record], record: Mapping[str, Any] | Record, where: str) -> Record:
     """Make a dataclass, and those inside it, from a JSON object.
 
-    Lists become tuples where the field says so, and whole floats become ints (JSON has one number type). The
-    dataclass may check ranges in ``__post_init__`` by raising ConfigError; that is reported like other
+    Lists become tuples where the field says so, whole floats become ints (JSON has one number type), and "1e-3",
+    which is text by YAML's rules, a number where one is wanted. The dataclass may check ranges in ``__post_init__`` by raising ConfigError; that is reported like other
     faults.
 
     Args:
@@ -126,6 +128,8 @@ def _fit(value: Any, hint: Any, where: str) -> tuple[Any, str]:
         return value, "" if isinstance(value, Mapping) else "an object"
     if hint is type(None):
         return value, "" if value is None else "null"
+    if hint in (float, int) and isinstance(value, str) and _POWER_OF_TEN.fullmatch(value):
+        value = float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value), ""
     if hint is int and isinstance(value, float) and value.is_integer():
