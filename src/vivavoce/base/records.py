@@ -20,8 +20,8 @@ def read_record(cls: type[Record], record: Mapping[str, Any] | Record, where: st
     """Make a dataclass, and those inside it, from a JSON object.
 
     Lists become tuples where the field says so, whole floats become ints (JSON has one number type), and "1e-3",
-    which is text by YAML's rules, a number where one is wanted. The dataclass may check ranges in ``__post_init__`` by raising ConfigError; that is reported like other
-    faults.
+    which is text by YAML's rules, a number where one is wanted. The dataclass may check ranges in
+    ``__post_init__`` by raising ConfigError; that is reported like other faults.
 
     Args:
         cls: A dataclass with annotated fields.
