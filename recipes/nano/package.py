@@ -1,6 +1,6 @@
 """Put a trained run into the folder that the package ships.
 
-python recipes/nano/package.py --lm runs/nano/lm --codec runs/nano/codec/export --tokenizer runs/nano/tokenizer \
+python recipes/nano/package.py --lm runs/nano/lm --codec runs/nano/codec/model --tokenizer runs/nano/tokenizer \
     --out src/vivavoce/bundle/nano
 """
 

@@ -1,6 +1,6 @@
 """Turn flite's utterances with phone times into codes and word-aligned phones.
 
-python recipes/nano/prepare_voice.py --speech runs/nano/speech --codec runs/nano/codec/export --out runs/nano/voice.pt
+python recipes/nano/prepare_voice.py --speech runs/nano/speech --codec runs/nano/codec/model --out runs/nano/voice.pt
 """
 
 from __future__ import annotations

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
+from vivavoce.training.kinds import load_any, train_any
 from vivavoce.training.metrics_log import read_metrics
-from vivavoce.training.recipe import load_recipe
-from vivavoce.training.run import train
 
 FOLDER = Path(__file__).parent
 CURVES = FOLDER / "curves.json"
@@ -40,7 +39,7 @@ def main(names: list[str]) -> None:
     torch.set_num_threads(1)
     for name in names or sorted(path.stem for path in FOLDER.glob("*.yaml")):
         with tempfile.TemporaryDirectory() as folder:
-            found = train(load_recipe(FOLDER / f"{name}.yaml"), Path(folder) / "run")
+            found = train_any(load_any(FOLDER / f"{name}.yaml"), Path(folder) / "run")
             keep(name, curve(Path(folder) / "run"))
         print(f"{name}  loss {found['loss']:.4f}  exact {found.get('exact', float('nan')):.0%}", flush=True)
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from vivavoce.training.kinds import load_any, train_any
 from vivavoce.training.loop import Progress
 from vivavoce.training.metrics_log import read_metrics
-from vivavoce.training.recipe import load_recipe
-from vivavoce.training.run import train
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke"
 DRIFT = 0.02  # relative, in the first third of a run
@@ -25,7 +24,7 @@ def run_recipe(name: str, folder: Path) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return train(load_recipe(SMOKE / f"{name}.yaml"), folder)
+        return train_any(load_any(SMOKE / f"{name}.yaml"), folder)
     finally:
         torch.set_num_threads(threads)
 
@@ -36,7 +35,7 @@ class EnoughError(Exception):
 
 def begin_recipe(name: str, folder: Path) -> list[str]:
     """Train the first third of a smoke recipe; what of its losses is too far from the stored curve."""
-    config = load_recipe(SMOKE / f"{name}.yaml")
+    config = load_any(SMOKE / f"{name}.yaml")
     assert config.steps is not None
     last = config.steps // 3
 
@@ -48,7 +47,7 @@ def begin_recipe(name: str, folder: Path) -> list[str]:
     torch.set_num_threads(1)
     try:
         with pytest.raises(EnoughError):
-            train(config, folder, report=enough)
+            train_any(config, folder, report=enough)
     finally:
         torch.set_num_threads(threads)
     return drifts(name, folder, last)

@@ -11,10 +11,13 @@ from tests.data.build.stand_ins import needs
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import read_record
+from vivavoce.codecs.training.building import snac_config
 from vivavoce.data.build.pipeline import Pipeline, load_pipeline
 from vivavoce.models.compose import CodecSide
 from vivavoce.tokens.layouts import LAYOUTS
+from vivavoce.training.codec.config import CodecTrainConfig
 from vivavoce.training.config import ModelSettings
+from vivavoce.training.kinds import load_any
 from vivavoce.training.objectives import OBJECTIVES
 from vivavoce.training.optimizers import OPTIMIZERS
 from vivavoce.training.recipe import load_recipe
@@ -41,8 +44,13 @@ SMOKE = sorted((RECIPES / "smoke").glob("*.yaml"))
 @pytest.mark.parametrize("path", [*FULL, *SMOKE], ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_recipe_is_read(path: Path) -> None:
     """Each part by the class that reads it in a run; unknown settings are refused there."""
-    config = load_recipe(path)
+    config = load_any(path)
     assert config.description and config.name
+    if isinstance(config, CodecTrainConfig):
+        build_schedule(config.schedule, config.steps)
+        if config.model.type == "snac":
+            snac_config(config.model.base, config.model.settings)
+        return
     read_record(Trainable, config.train, "train")
     build_schedule(config.schedule, 10_000)
     record = dict(config.objective)
@@ -65,12 +73,13 @@ def test_recipe_is_read(path: Path) -> None:
     ids=lambda path: path.parent.name,
 )
 def test_recipe_says_what_it_is(path: Path) -> None:
-    config, text = load_recipe(path), (path.parent / "README.md").read_text(encoding="utf-8")
+    config, text = load_any(path), (path.parent / "README.md").read_text(encoding="utf-8")
     assert config.name == path.parent.name
     assert f"recipes/{path.parent.name}/train.yaml" in text
     assert len(text.splitlines()) <= 60
     assert "not run by us" in text.lower(), "what was not measured has to be said"
-    assert not any(one.pipeline for one in config.data.sets) or "vivavoce" in text
+    sets = () if isinstance(config, CodecTrainConfig) else config.data.sets
+    assert not any(one.pipeline for one in sets) or "vivavoce" in text
     assert (RECIPES / "smoke" / f"{path.parent.name}.yaml").exists(), "a recipe has a small twin"
 
 

@@ -45,7 +45,8 @@ def _show_codec_plan(config: CodecTrainConfig, folder: Path, world: World, json:
     crops = ", then ".join(f"{seconds:.2f}" for seconds in found["crop_s"])
     print_result(f"{'crops':<15}{config.crops.batch} of {crops} s")
     print_result(
-        f"{'an update':<15}{found['update_s']:.2f} s with discriminators, at the first length of crops"
+        f"{'an update':<15}{found['update_s']:.2f} s, {found['update_flop'] / 1e9:,.0f} GFLOP, with discriminators, "
+        "at the first length of crops"
     )
     print_result(f"{'the run':<15}{found['run_s'] / 3600:.1f} h for {config.steps:,} updates")
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import vivavoce
 from vivavoce.base.errors import ConfigError, TrainingError
@@ -124,7 +125,9 @@ def train_codec(
     shown = run.held_out or run.recordings
     keep = config.keep
     if keep.sample_every >= 0 and world.is_first and find_spec("matplotlib") is None:
-        echo("warning: no spectrogram pictures, since matplotlib is not installed (pip install 'vivavoce[plots]').")
+        echo(
+            "warning: no spectrogram pictures, since matplotlib is not installed (pip install 'vivavoce[plots]')."
+        )
 
     def measure(step: int) -> Mapping[str, Any]:
         found = world.gather(held_out_mel(run, shown) if world.is_first else 0.0)[0]
@@ -214,6 +217,8 @@ def plan_codec(
     begun = time.perf_counter()
     trainer.learn(batch)
     seconds = time.perf_counter() - begun
+    with FlopCounterMode(display=False) as counter:
+        trainer.learn(batch)
     judges = run.players.discriminators
     return {
         "codec": sum(p.numel() for p in run.players.codec.codec.parameters()),
@@ -224,6 +229,7 @@ def plan_codec(
             crop_frames(config.crops.seconds, int(at), spec) * spec.frame_samples / spec.sample_rate
             for at, _ in config.crops.seconds
         ],
+        "update_flop": float(counter.get_total_flops()) * world.size,
         "update_s": seconds,
         "run_s": seconds * config.steps,
     }
