@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.speech import Speech
 
-from vivavoce.audio.voice_activity import DETECTORS, EnergyDetector, SegmentRules, speech_segments
+from vivavoce.audio.voice_activity import (
+    DETECTORS,
+    EnergyDetector,
+    SegmentRules,
+    SileroDetector,
+    speech_segments,
+)
 from vivavoce.base.errors import AudioError, ConfigError, MissingExtraError, SessionError
 
 
@@ -142,3 +148,23 @@ def test_silero_finds_the_same_sentences_or_says_what_to_install(
         events += detector.push(wave[begin : begin + 1000])
     events += detector.flush()
     assert [e.time_s for e in events] == pytest.approx([t for s in found for t in s], abs=1e-6)
+
+
+def test_silero_detectors_share_a_network_and_not_its_state():
+    silero_vad = pytest.importorskip("silero_vad")
+    torch = pytest.importorskip("torch")
+    frames = [
+        0.1 * np.random.default_rng(seed).standard_normal((6, 512)).astype(np.float32) for seed in (1, 2)
+    ]
+    detectors = [SileroDetector(16_000), SileroDetector(16_000)]
+    mixed: list[list[float]] = [[], []]
+    for at in range(6):
+        for detector, own, found in zip(detectors, frames, mixed, strict=True):
+            found += detector.score(own[at : at + 1])
+    threads = torch.get_num_threads()
+    for own, found in zip(frames, mixed, strict=True):
+        alone = silero_vad.load_silero_vad()
+        wanted = [float(alone(torch.from_numpy(frame.copy()), 16_000)) for frame in own]
+        assert found == pytest.approx(wanted, abs=1e-6)
+    torch.set_num_threads(threads)
+    assert detectors[0]._network is detectors[1]._network
