@@ -1,9 +1,9 @@
 """Many talkers at once: python benchmarks/load.py [--clients 32] [--minutes 5] [--json]
 
 Starts ``vivavoce serve nano`` and clients of ``/v1/realtime`` that type, talk (server VAD and push-to-talk, as fast as
-one speaks), break in, and vanish: sockets are dropped, and processes killed. Every answer is compared with what the model
-says when it is alone. Told are errors that are not a documented refusal (429, overload), times from the end of the
-user's turn to the first text and the first samples, growth of the server's memory after warm-up, and what is still
+one speaks), break in, and vanish: sockets are dropped, and processes killed. Every answer is compared with what the
+model says when it is alone. Told are errors that are not a documented refusal (429, overload), times from the end of
+the turn to the first text and the first samples, growth of the server's memory after warm-up, and what is still
 open when all have left: sequences with a cache, jobs, connections, tasks of the event loop, file descriptors. With
 --json the last line is one object; the status is 1 if something is not as it must be.
 """

@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 HERTZ = 24_000
 PIECE_S = 0.1
 PATIENCE_S = 90.0
+MOST_TURNS = 3  # of a conversation; after three the bundle itself makes mistakes
 BUSY = {"rate_limit_exceeded", "overloaded", "concurrency_limit_exceeded"}  # documented: status 429 and 503
 QUESTIONS = {
     "what is nine plus four": "thirteen",
@@ -103,15 +104,15 @@ class Client:
         session = {"type": "realtime", "output_modalities": [modality], "audio": {"input": turns}}
         await self._send("session.update", session=session)
         await self._next("session.updated")
-        for _ in range(self._random.randint(1, 5)):
-            if time.monotonic() > until:
-                return
+        self._asked, most = 0, self._random.randint(1, MOST_TURNS)
+        while self._asked < most and time.monotonic() < until:
             kind = self._random.choice(("text", spoken, spoken))
-            breaks_in = modality == "audio" and self._random.random() < 0.25
+            breaks_in = modality == "audio" and self._random.random() < 0.25 and self._asked < MOST_TURNS - 1
             await self._turn(kind, breaks_in)
             await asyncio.sleep(self._random.expovariate(1 / self._think_s))
 
     async def _turn(self, kind: str, breaks_in: bool) -> None:
+        self._asked += 1
         if kind == "text":
             question, wanted = self._random.choice(list(QUESTIONS.items()))
             content = [{"type": "input_text", "text": question}]
@@ -126,6 +127,7 @@ class Client:
             await self._send("response.create")
         made = await self._answer(kind, began, breaks_in)
         if made is None and kind == "vad":  # who breaks in by speaking gets an answer to that
+            self._asked += 1
             made = await self._answer("broken in", time.monotonic(), False)
         if made is None:
             return
