@@ -1,0 +1,102 @@
+"""Digits in many accents, and what the ears make of them: complete tables, honest splits, equal draws."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accents import PHONEMES, RESPELLED, accented
+from domain import DIGITS, all_items, held_out_facts, held_out_questions
+from hearing import HEAR_RATE, HearingData
+from make_digits import CARRIERS, plan
+from make_speech import HELD_OUT_VOICES, write_shards
+from speech_data import SpeechShards
+
+from vivavoce.audio.files import write_audio
+
+
+def tone(job: dict) -> tuple[dict, np.ndarray]:
+    """Instead of a synthesizer."""
+    samples = 3000 + len(job["text"]) * 200
+    return job, (8000 * np.sin(np.arange(samples) * 0.05)).astype(np.int16)
+
+
+class Words:
+    """A tokenizer that gives each word a number."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def convert_tokens_to_ids(self, tokens):
+        one = lambda token: self.known.setdefault(token, 1 + len(self.known))  # noqa: E731
+        return one(tokens) if isinstance(tokens, str) else [one(token) for token in tokens]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> HearingData:
+    root = tmp_path_factory.mktemp("speech")
+    row = {"split": "train", "voice": "flite:slt", "answer": "x", "seed": 1}
+    rows = [{**row, "kind": kind, "text": "what is one plus one"} for kind in ("talk", "digit")]
+    write_shards([*rows, {**rows[0], "split": "unknown", "kind": "unknown"}], tone, root / "first", 1)
+    write_shards(plan(0.01), tone, root / "more", 1)
+    people = root / "people"
+    people.mkdir()
+    for digit in range(10):
+        write_audio(people / f"{digit}_lucas_0.wav", np.full(800, 0.1, np.float32), HEAR_RATE)
+    return HearingData(root / "first", people, Words(), ("lucas",), 0.5, root / "more")
+
+
+def test_every_accent_says_every_digit() -> None:
+    assert list(PHONEMES) == DIGITS
+    for language, words in RESPELLED.items():
+        assert len(words.split()) == 10, language
+    rng = random.Random(0)
+    said = {accented("six", rng) for _ in range(500)}
+    assert len({language for language, _ in said}) > 20
+    assert any(text.startswith("[[") for _, text in said) and all(text for _, text in said)
+
+
+def test_plan_is_balanced_repeatable_and_leaves_held_out_voices_alone() -> None:
+    jobs = plan(0.2)
+    assert jobs == plan(0.2)
+    digits = Counter(job["text"] for job in jobs if job["kind"] == "digit")
+    assert set(digits) == set(DIGITS) and max(digits.values()) == min(digits.values())
+    kept = {voice.split(":")[1].split("+")[-1] for voice in HELD_OUT_VOICES}
+    assert not kept & {job["voice"].split(":")[1].split("+")[-1] for job in jobs}
+    assert {job["text"] for job in jobs if job["kind"] == "carrier"} == set(CARRIERS)
+
+
+def test_shards_that_are_complete_are_not_made_again(tmp_path: Path) -> None:
+    jobs = plan(0.06)
+    write_shards(jobs, tone, tmp_path, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "001.jsonl").unlink()
+    (tmp_path / "000.i16").write_bytes(b"kept")
+    write_shards(jobs, tone, tmp_path, 1)
+    assert (tmp_path / "000.i16").read_bytes() == b"kept"
+    assert (tmp_path / "001.i16").read_bytes() == before["001.i16"]
+    assert len(SpeechShards(tmp_path).rows) == len(jobs)
+
+
+def test_sums_around_real_digits_keep_to_what_is_trained(data: HearingData) -> None:
+    items = all_items()
+    never = {i.question for i in items if i.fact in held_out_facts(items)} | held_out_questions(items)
+    answers = {i.question: i.answer for i in items}
+    drawn = [data._person(random.Random(seed)) for seed in range(300)]
+    sums = [(text, answer) for _, text, answer in drawn if text != answer]
+    assert 15 < len(sums) < 90
+    for text, answer in sums:
+        assert text not in never and answers[text] == answer
+    assert all(set(text.split()) <= set(DIGITS) for _, text, answer in drawn if text == answer)
+
+
+def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
+    first, second = (data.batch(random.Random(3), 12, 1.0) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.features, b.features) and torch.equal(a.lengths, b.lengths)
+        assert a.transcripts == b.transcripts and a.features.shape[2] == int(a.lengths.max())
+        assert torch.isfinite(a.features).all()
