@@ -40,6 +40,10 @@ class Vanish(Exception):  # noqa: N818
     """This client leaves now, without a word."""
 
 
+class Busy(Exception):  # noqa: N818
+    """The server said so, as it may; this conversation is over."""
+
+
 @dataclass
 class Tally:
     """What all clients saw.
@@ -86,6 +90,8 @@ class Client:
                     await self._conversation(until)
             except Vanish:
                 self._tally.turns["vanished"] += 1
+            except Busy:
+                await asyncio.sleep(1)
             except InvalidStatus as refused:
                 status = refused.response.status_code
                 (self._tally.busy if status in (429, 503) else self._tally.errors)[f"status {status}"] += 1
@@ -182,7 +188,7 @@ class Client:
                     if error["code"] not in BUSY:
                         raise Wrong(f"{kind} failed: {error}")
                     self._tally.busy[error["code"]] += 1
-                    return None
+                    raise Busy
                 if cancelled and item:
                     await self._send(
                         "conversation.item.truncate", item_id=item, content_index=0,
@@ -206,7 +212,7 @@ class Client:
                 code = event["error"]["code"]
                 if code in BUSY:
                     self._tally.busy[code] += 1
-                    raise Vanish
+                    raise Busy
                 if code != "response_cancel_not_active":  # it was over in the meantime
                     raise Wrong(f"error event: {event['error']['message']}")
                 continue
