@@ -38,7 +38,7 @@ REPLIES = {
     "learned": ("I see.", "Go on.", "All right.", "Tell me more."),
     "held_out": ("I understand.", "And then?", "Yes, I hear you.", "What else?"),
 }
-TOLD = 32  # rows that the tiny language model is taught
+TOLD = 5  # dialogues that the tiny language model is taught, beside single moods
 
 
 def dialogues(name: str, texts: list[str], repeats: int, seed: int) -> list[dict[str, object]]:
@@ -84,16 +84,18 @@ def typed(row: dict[str, object]) -> dict[str, object]:
     return {**row, "messages": messages}
 
 
-def told(rows: int, seed: int) -> list[dict[str, object]]:
-    """Moods in words, one or a dialogue's, and the answer about them."""
-    rng = random.Random(seed)
-    made = []
-    for i in range(rows):
-        moods = rng.choices(EMOTIONS, k=TURNS if i % 2 else 1)
-        asked = "\n" + QUESTIONS["en"] if i % 2 else ""
-        answer = format_trajectory(describe(moods, "en"), moods, "en")
-        made.append({"prompt": ", ".join(moods) + asked, "answer": answer, "license": "cc0-1.0"})
-    return made
+def told() -> list[dict[str, object]]:
+    """Moods in words where the sound will stand, each alone and some dialogues, and the answer about them."""
+    rng = random.Random(2)
+    some = [[mood] for mood in EMOTIONS] + [rng.choices(EMOTIONS, k=TURNS) for _ in range(TOLD)]
+    return [
+        {
+            "prompt": "".join(f"<Speech>{mood}</Speech>" for mood in moods),
+            "answer": format_trajectory(describe(moods, "en"), moods, "en"),
+            "license": "cc0-1.0",
+        }
+        for moods in some
+    ]
 
 
 def write(out: Path, repeats: int, held_out_repeats: int) -> None:
@@ -104,7 +106,7 @@ def write(out: Path, repeats: int, held_out_repeats: int) -> None:
         repeats, held_out_repeats: As in ``dialogues``.
     """
     out.mkdir(parents=True, exist_ok=True)
-    found = {"told": told(TOLD, 2)}
+    found = {"told": told()}
     for seed, (name, texts, times) in enumerate(
         (("learned", LEARNED, repeats), ("held_out", HELD_OUT, held_out_repeats))
     ):

@@ -1,6 +1,6 @@
 """How much of a mood is in what ears see: a linear classifier of single turns, on pooled features or encoder states.
 
-python recipes/trajectory_small/probe.py runs/trajectory_small --model runs/trajectory_small/run/model
+python recipes/trajectory_small/probe.py runs/trajectory_small --model nano --model runs/trajectory_small/run/model
 
 Fitted on the learned set, scored on the held-out one; "from the dialogue's mean" takes away what the turns of a
 dialogue share (the speaker, the distance to the microphone). Also printed: the best answer that is always the same.
@@ -93,7 +93,7 @@ def tell(name: str, hits: int, n: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", action="append", default=[], help="besides the embedded bundle")
+    parser.add_argument("--model", action="append", default=[], help="whose encoder; besides log-mel")
     given = parser.parse_args()
     torch.set_num_threads(1)
     waves, y, of = read_turns(given.folder / "learned")
@@ -102,14 +102,17 @@ def main() -> None:
     sequences = [tuple(wanted[of_test == d].tolist()) for d in of_test.unique()]
     tell("always the same mood", max(Counter(wanted.tolist()).values()), n)
     tell("always the same sequence", max(Counter(sequences).values()), len(sequences))
-    for name in ("log-mel", "log-mel without its mean", "nano", *given.model):
+    for name in ("log-mel", "log-mel without its mean", *given.model):
         x, z = see(name, waves), see(name, tests)
         for told, a, b in (
             ("", x, z),
             (", from the dialogue's mean", from_mean(x, of), from_mean(z, of_test)),
             (", both", torch.cat([x, from_mean(x, of)], 1), torch.cat([z, from_mean(z, of_test)], 1)),
         ):
-            tell(f"turns, {name}{told}", int((linear(a, y, b) == wanted).sum()), n)
+            right = linear(a, y, b) == wanted
+            tell(f"turns, {name}{told}", int(right.sum()), n)
+            whole = torch.bincount(of_test, weights=right.float()) == torch.bincount(of_test)
+            tell(f"sequences, {name}{told}", int(whole.sum()), len(sequences))
 
 
 if __name__ == "__main__":

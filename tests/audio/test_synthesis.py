@@ -100,3 +100,16 @@ def test_a_missing_synthesizer_says_what_to_install(monkeypatch: pytest.MonkeyPa
         assert not has_synthesizer("flite")
     finally:
         synthesis._synthesizer.cache_clear()
+
+
+def test_melody_is_espeaks_alone() -> None:
+    wave, rate = _speak("espeak:en-us")
+    wide, _ = _speak("espeak:en-us", pitch_range=2.0)
+    gaps, _ = _speak("espeak:en-us", word_gap_s=0.2)
+    assert _pitch_hz(wide, rate) > 1.05 * _pitch_hz(wave, rate)
+    assert len(gaps) > len(wave) + 2 * 0.2 * rate
+    with pytest.raises(AudioError, match="factor from 0 to 2"):
+        _speak("espeak:en-us", pitch_range=2.5)
+    if has_synthesizer("flite"):
+        with pytest.raises(AudioError, match="take an espeak voice"):
+            _speak("flite:slt", word_gap_s=0.1)

@@ -1,4 +1,4 @@
-"""trajectory_small: words tell nothing of moods, no voice or sentence is on both sides, and its small form is evaluated."""
+"""trajectory_small: words tell no mood, no voice or sentence is on both sides, and its small form is evaluated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from tests.data.build.stand_ins import needs
 
+from vivavoce.cli.main import main
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.pipeline import load_pipeline
 from vivavoce.data.build.run import build
 from vivavoce.data.build.speech.moods import MOODS
 from vivavoce.data.conversation import read_conversation
+from vivavoce.data.manifest import write_set
 from vivavoce.data.rows import RowFile
 from vivavoce.tokens.trajectory import EMOTIONS, parse_trajectory
 from vivavoce.training.recipe import load_recipe
@@ -29,13 +32,18 @@ FOLDER = ROOT / "recipes" / "trajectory_small"
 SPLITS = ("learned", "held_out")
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_dialogues", FOLDER / "make_dialogues.py")
+def load(name: str) -> ModuleType:
+    """A script of the recipe."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    return load("make_dialogues")
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +103,41 @@ def test_the_documented_moods_are_those_of_the_code() -> None:
     assert found == {
         name: [m.speed, m.pitch, m.level_db, m.pitch_range, m.word_gap_s] for name, m in MOODS.items()
     }
+
+
+@pytest.mark.slow
+def test_the_tiny_form_is_trained_and_evaluated(maker: ModuleType, texts: Path, tmp_path: Path) -> None:
+    """Every step of the README on a few dialogues, two updates: a report with all three scores comes out."""
+    needs("espeak")
+    for name in SPLITS:
+        pipeline = load_pipeline(
+            FOLDER / f"{name}.yaml", {"rows": 3, "source.path": str(texts / f"{name}.jsonl")}
+        )
+        assert build(pipeline, tmp_path / name, Context(), workers=0).manifest.rows == 3
+    splitter = load("split_turns")
+    singles = [turn for row in RowFile(tmp_path / "learned") for turn in splitter.split(row)]
+    assert len(singles) == 9 and all(len(parse_trajectory(r.messages[-1].text)[1]) == 1 for r in singles)
+    write_set(tmp_path / "turns", singles)
+    recipe = load_recipe(FOLDER / "train.yaml")
+    lesson = {"file": str(texts / "told.jsonl"), "rows": 4, "steps": 2}
+    sets = tuple(replace(s, path=str(tmp_path / Path(str(s.path)).name)) for s in recipe.data.sets)
+    small = replace(
+        recipe,
+        steps=2,
+        model=replace(recipe.model, llm={**dict(recipe.model.llm), "knows": lesson}),  # type: ignore[arg-type]
+        data=replace(recipe.data, sets=sets),
+        batch=replace(recipe.batch, rows=4),
+    )
+    found = train(small, tmp_path / "run", World.from_environment("cpu"))
+    assert found["step"] == 2 and found["skipped_steps"] == 0
+    plan = yaml.safe_load((FOLDER / "eval.yaml").read_text(encoding="utf-8"))
+    plan["tasks"][0]["data"] = str(tmp_path / "held_out")
+    (tmp_path / "eval.yaml").write_text(yaml.safe_dump({**plan, "max_new_tokens": 8}), encoding="utf-8")
+    asked = ["--config", str(tmp_path / "eval.yaml"), "--out", str(tmp_path / "eval")]
+    assert main(["eval", str(tmp_path / "run" / "model"), *asked]) == 0
+    scores = json.loads((tmp_path / "eval" / "report.json").read_text(encoding="utf-8"))["tasks"][
+        "trajectory_held_out"
+    ]
+    for system in ("speech", "typed", "silent", "swapped"):
+        assert scores[system]["trajectory_exact"]["n"] == 3, system
+        assert {"trajectory_turns", "trajectory_edits"} <= set(scores[system])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tests.data.build.stand_ins import assert_pure, check_settings, needs, run
 
+from vivavoce.audio.pitch import track_pitch
+from vivavoce.audio.resample import resample
 from vivavoce.base.errors import ConfigError
 from vivavoce.data.build.contract import Context, Fault
 from vivavoce.data.build.speech.loudness import speech_level_db
@@ -75,6 +77,33 @@ def test_moods_change_the_sound_as_the_table_says() -> None:
     np.testing.assert_allclose(np.array(levels) - levels[0], [0.0, -5.0, 6.0], atol=0.3)
 
 
+def test_moods_change_melody_and_pauses() -> None:
+    """Surprise swings wider than sadness in the same words, and sadness has gaps that its speed does not explain."""
+    needs("espeak")
+    moods = ("neutral", "surprise", "sad")
+    rows = spoken([dialogue(0, (mood,) * 3) for mood in moods], moods="given")
+    swing, silence = {}, {}
+    for mood, row in zip(moods, rows, strict=True):
+        wave, rate = read_waveform(list(row.audio_parts())[1], row)
+        wave = resample(wave, rate, 16_000)
+        hz = track_pitch(wave, 16_000).hz
+        swing[mood] = float(np.log2(hz[hz > 0]).std())
+        level = np.abs(wave[: wave.size // 160 * 160]).reshape(-1, 160).max(1)
+        silence[mood] = float((level < 0.01 * level.max()).mean() * len(wave) / 16_000)
+    assert swing["surprise"] > 1.15 * swing["neutral"] > 1.3 * swing["sad"]
+    assert silence["sad"] > silence["neutral"] + 0.25
+
+
+def test_a_dialogue_is_louder_or_softer_as_a_whole() -> None:
+    needs("espeak")
+    rows = spoken(
+        [dialogue(i, ("neutral",) * 3) for i in range(4)], moods="given", level_db=-30.0, level_spread_db=6.0
+    )
+    levels = np.array([[speech_level_db(*read_waveform(p, r)) for p in r.audio_parts()] for r in rows])
+    assert np.abs(levels - levels[:, :1]).max() < 0.3 and levels[:, 0].std() > 1.0
+    assert np.abs(levels + 30).max() <= 6.3
+
+
 def test_rows_without_moods_are_put_aside() -> None:
     needs("espeak")
     plain, odd = spoken([dialogue(0)], moods=None)[0], spoken([dialogue(1)])[0]
@@ -89,6 +118,7 @@ def test_rows_without_moods_are_put_aside() -> None:
     [
         ("trajectory", {"language": "fr"}, "language is 'fr'"),
         ("speak", {"moods": "some"}, "moods is 'some'"),
+        ("speak", {"level_spread_db": 3.0, "level_db": None}, "a level_db to spread"),
         ("speak", {"moods": "drawn", "speed": [0.5, 1.0]}, "within 0.75 and 1.2"),
     ],
 )
