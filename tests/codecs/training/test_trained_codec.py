@@ -98,6 +98,8 @@ def test_dead_codewords_restart(which: str) -> None:
             len(words)
         ):  # all codewords but one in one place: the one wins nothing, or everything
             words[level][1:] = away + 1e-3 * torch.randn_like(words[level][1:])
+            if isinstance(codec, TrainedNano):
+                codec._book(level).begin(words[level])
     few = [len(codes.unique()) for codes in codec(real).codes]
     restarted = 0
     for step in range(1, 12):

@@ -51,7 +51,7 @@ def codec_record(recordings: Path, kind: str = "snac", **changes: Any) -> dict[s
         "crops": {"batch": 2, "seconds": [[0, 0.06], [4, 0.1]], "gain": [0.7, 1.3], "noise_share": 0.5},
         "optimizer": {"lr": 2e-3, "betas": [0.8, 0.99]},
         "schedule": {"type": "cosine", "warmup_steps": 1},
-        "keep": {"save_every": 2, "log_every": 2, "sample_every": -1, "measure_rows": 2},
+        "keep": {"save_every": 2, "log_every": 3, "sample_every": -1, "measure_rows": 2},
     }
     return record | changes
 
