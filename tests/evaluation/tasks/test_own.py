@@ -13,6 +13,10 @@ import yaml
 from vivavoce.audio.files import write_audio
 from vivavoce.audio.synthesis import has_synthesizer
 from vivavoce.base.errors import ConfigError, DataError
+from vivavoce.data.manifest import write_set
+from vivavoce.data.recordings import hoist
+from vivavoce.data.rows import RowFile
+from vivavoce.evaluation.run.noise import noisy
 from vivavoce.evaluation.run.stored import stored_cases
 from vivavoce.evaluation.tasks import make_task
 from vivavoce.evaluation.tasks.task import Task, TaskOptions
@@ -71,6 +75,25 @@ def test_chat_keeps_earlier_turns(rows: Path, tmp_path: Path) -> None:
     assert first.question.references == ("its middle",)
     assert first.conversation.messages[2].text == "Be short." and not first.conversation.messages[0].text
     assert [m["name"] for m in made.metrics] == ["token_f1", "rouge_l"]
+
+
+def test_a_built_set_is_asked_as_its_rows_in_files(rows: Path, tmp_path: Path) -> None:
+    """Recordings inside a set's shards reach the questions, and the noise put over them."""
+    found = list(RowFile(rows))
+    write_set(tmp_path / "set", [hoist(row, tmp_path) for row in found])
+    for view in ("chat", "asr"):
+        listed, built = (
+            task(f"{{data: {data}, view: {view}, name: x}}") for data in (rows, tmp_path / "set")
+        )
+        for which in (lambda t: t, lambda t: noisy(t, 10.0, seed=0)):
+            one, other = (
+                [(c.question.references, [clip.waveform.tolist() for clip in c.clips()]) for c in cases]
+                for cases in (
+                    stored_cases(which(t), tmp_path / view / str(n) / which(t).name)
+                    for n, t in enumerate((listed, built))
+                )
+            )
+            assert one == other and all(clips for _, clips in one)
 
 
 def test_say_and_choose(rows: Path, tmp_path: Path) -> None:

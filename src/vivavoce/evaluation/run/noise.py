@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ import numpy as np
 from vivavoce.audio.augment import rms
 from vivavoce.audio.files import flac_bytes
 from vivavoce.audio.mixing import scale_noise, steady_noise
-from vivavoce.data.conversation import read_conversation
 from vivavoce.data.recordings import read_waveform
 from vivavoce.evaluation.tasks.task import Case, Task
 
@@ -39,7 +39,8 @@ def noisy(task: Task, snr_db: float, seed: int) -> Task:
 
     def cases() -> Iterator[Case]:
         for case in task.cases():
-            row = read_conversation(case.conversation.row())
+            messages = copy.deepcopy(case.conversation.messages)
+            row = dataclasses.replace(case.conversation, messages=messages, audios=[])
             for number, (part, old) in enumerate(
                 zip(row.audio_parts(), case.conversation.audio_parts(), strict=True)
             ):
@@ -47,7 +48,6 @@ def noisy(task: Task, snr_db: float, seed: int) -> Task:
                 drawn = hashlib.sha256(f"{seed} {case.question.id} {number}".encode()).digest()
                 loud = add_noise(wave, rate, snr_db, int.from_bytes(drawn[:8], "little"))
                 part.audio, part.start_s, part.end_s = {"bytes": flac_bytes(loud, rate)}, 0.0, None
-            row.audios = []
             yield Case(dataclasses.replace(case.question, snr_db=snr_db), row)
 
     level = f"{snr_db:g}".replace("-", "minus")

@@ -5,6 +5,7 @@ What systems are given is read from here, so that a run that goes on, or one tha
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -101,9 +102,8 @@ def _store(task: Task, folder: Path, place: Path, limit: int | None) -> None:
 
 def _place(case: Case, identity: str, task: str, sounds: Path) -> tuple[Question, Conversation]:
     """Write a case's recordings and name them in its conversation."""
-    conversation = read_conversation(
-        {**case.conversation.row(), "audios": None, "meta": None, "id": identity}
-    )
+    messages = copy.deepcopy(case.conversation.messages)
+    conversation = dataclasses.replace(case.conversation, id=identity, messages=messages, audios=[], meta={})
     parts = list(case.conversation.audio_parts())
     waves: list[Sound] = []
     for number, (part, kept) in enumerate(zip(parts, conversation.audio_parts(), strict=True)):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.data.conversation import Conversation, read_conversation
+from vivavoce.data.conversation import Conversation
 from vivavoce.data.rows import RowFile
 from vivavoce.evaluation.results import Question
 from vivavoce.evaluation.tasks.audio_choices import choice_case
@@ -80,7 +82,7 @@ def last_answer(row: Conversation, number: int, root: Path) -> Case:
     if not row.messages or row.messages[-1].role != "assistant" or len(row.messages) < 2:
         raise ConfigError(f"row {row.id or number} does not end with an answer of the assistant.")
     right = row.messages[-1].words
-    asked = read_conversation({**row.row(), "messages": [m.row() for m in row.messages[:-1]]})
+    asked = replace(row, messages=copy.deepcopy(row.messages[:-1]))  # recordings in memory stay
     language = next((p.language for p in asked.audio_parts() if p.language), None) or "en"
     speaker = next((p.speaker for p in asked.audio_parts() if p.speaker), None)
     words = "\n".join(m.words for m in asked.messages if m.role == "user")
