@@ -59,9 +59,9 @@ def show_fit(made: Mapping[str, Any]) -> None:
     ]
     print_table(columns, rows, columns[1:])
     valleys = made["power"]["valleys"]
-    other = "unknown" if valleys is None else f"{valleys:.2f}"
+    other = "unknown" if valleys is None else f"C^{valleys:.2f}"
     print_result(
-        f"\nN* grows as C^{made['power']['law']:.2f} by the law, C^{other} by parabolas at equal FLOPs\n"
+        f"\nN* grows as C^{made['power']['law']:.2f} by the law, {other} by parabolas at equal FLOPs\n"
     )
     held = [
         (

@@ -105,6 +105,8 @@ def test_an_outlier_moves_little() -> None:
     [
         Points(*(np.array([1.0, 2, 3, 4, 5]) for _ in range(3))),
         Points(np.full(9, 1e6), np.geomspace(1e6, 1e8, 9), np.linspace(4, 3, 9)),
+        Points(*grid(5, 2), CHINCHILLA.loss(*grid(5, 2))),  # two budgets fit any floor
+        Points(*grid(2, 5), CHINCHILLA.loss(*grid(2, 5))),
     ],
 )
 def test_too_little_is_refused(points: Points) -> None:
@@ -155,8 +157,8 @@ def test_intervals_are_wider_with_more_noise_and_the_same_with_the_same_seed() -
 
 
 def test_case_draws_count_what_fails() -> None:
-    n, d = grid(2, 3)
-    points = Points(n, d, CHINCHILLA.loss(n, d) * np.exp(np.random.default_rng(0).normal(0, 0.003, 6)))
+    n, d = grid(3, 3)
+    points = Points(n, d, CHINCHILLA.loss(n, d) * np.exp(np.random.default_rng(0).normal(0, 0.003, 9)))
     spread = refit(points, fit(points), Refits(200, "case"))
     assert spread.failed > 0 and len(spread.laws.a) == 200 - spread.failed
 

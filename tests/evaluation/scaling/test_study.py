@@ -95,7 +95,6 @@ def changed(keep: Any = None, **more: Any) -> dict[str, Any]:
     [
         (lambda i, line: line["n"] < 5e8, {}, "few_sizes"),
         (lambda i, line: i % 4 == 0, {}, "few_points"),
-        (lambda i, line: line["tokens"] < 8e9, {}, "narrow_tokens"),
         (None, {"passes": 5.0}, "repeated"),
         (None, {"n_total": 1e12}, "embeddings"),
         (None, {"annealed": False, "schedule": "constant"}, "not_annealed"),
@@ -103,6 +102,11 @@ def changed(keep: Any = None, **more: Any) -> dict[str, Any]:
 )
 def test_cautions(keep: Any, more: dict[str, Any], name: str) -> None:
     assert name in names(changed(keep, **more))
+
+
+def test_budgets_that_lie_close_together() -> None:
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(4e7, 1.6e10, 5), np.geomspace(1e9, 6e9, 3)))
+    assert "narrow_tokens" in names(study(records(Points(n, d, CHINCHILLA.loss(n, d))), QUICK))
 
 
 def test_mixed_schedules_are_broken() -> None:

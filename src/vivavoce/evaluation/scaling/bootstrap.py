@@ -6,8 +6,8 @@ goes through a handful of points exactly, so a few dozen residuals hold too many
 "case" draws the points, which on a grid of a dozen runs leaves sizes or budgets out now and then; such refits fail.
 
 Percentiles of refits are too narrow for so few points: on known laws a plain 90 % interval of them held the truth in 70
-to 95 of 100. So ends are read ``WIDER`` times Student's factor for n - 5 further out, calibrated on 60 seeds of the laws
-that the tests count on other seeds.
+to 95 of 100. So ends are read ``WIDER`` times Student's factor for n - 5 further out, calibrated on 60 seeds of the
+laws that the tests count on other seeds.
 
 Source: Efron and Tibshirani 1993, chapters 6 and 13.
 """
@@ -120,7 +120,7 @@ def refit(points: Points, fitted: Fitted, settings: Refits | None = None, delta:
     kept = np.isfinite(end.values) & (laws.a > 1e-3) & (laws.b > 1e-3)
     if weights is not None:
         for axis in (points.n, points.d):
-            several = [len(np.unique(axis[row > 0])) > 1 for row in weights]
+            several = [len(np.unique(axis[row > 0])) > 2 for row in weights]
             kept &= np.array(several)
     taken = Law(laws.E[kept], laws.A[kept], laws.B[kept], laws.a[kept], laws.b[kept])
     return Spread(taken, int(count - kept.sum()), count, noise, free, settings)

@@ -122,7 +122,10 @@ def _law(points: Points, fitted: Fitted, spread: Spread, valleys: Valleys) -> It
             "boundary_E", f"the floor E is {law.E:.3g}: these runs do not show that there is one", "broken"
         )
     elif low < 0.1 * floor:
-        yield Caution("vague_E", f"the floor E may be anything from {low:.2g} to {high:.2g}")
+        yield Caution(
+            "vague_E",
+            f"the floor E may be as low as {low:.2g}, of losses above {floor:.2g}: these runs are far from it",
+        )
     if spread.failed > FAILED * spread.count:
         yield Caution("failed_refits", f"{spread.failed} of {spread.count} refits were no law")
     if fitted.agreeing < 0.3:

@@ -220,11 +220,11 @@ def check_points(points: Points) -> None:
     """Refuse what no law can be fitted to.
 
     Raises:
-        DataError: Fewer than six points, or one N or one D for all.
+        DataError: Fewer than six points, or fewer than three N or D: two of them fit any floor.
     """
     sizes, budgets = len(np.unique(points.n)), len(np.unique(points.d))
-    if len(points) < LEAST_POINTS or sizes < 2 or budgets < 2:
+    if len(points) < LEAST_POINTS or sizes < 3 or budgets < 3:
         raise DataError(
             f"{len(points)} points of {sizes} sizes and {budgets} budgets; a law has five numbers: wanted "
-            f"{LEAST_POINTS} points or more, of two sizes and two budgets or more (five and three would be good)."
+            f"{LEAST_POINTS} points or more, of three sizes and three budgets or more (five of each would be good)."
         )
