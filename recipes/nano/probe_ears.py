@@ -5,7 +5,7 @@ python recipes/nano/probe_ears.py --digits FSDD --speech runs/nano/speech --more
     --bend 0.8 --time 0.5 --tilt 0.5 --mix 0.4
 
 Waveforms are augmented once and kept as features (--cache); what is drawn at every step are clips, strings of them, and
-the changes of vivavoce.audio.speakers. A step of 30 clips takes 0.3 CPU-seconds, a third of one of train_lm.py.
+the changes of vivavoce.audio.speakers. A step of 30 clips takes 0.4 CPU-seconds.
 Prints greedy CTC readings of the speakers left out, all 500 clips each with 0.1 s of silence around: clean, at 10 dB
 (250), strings of four (60); and of sentences and voices held out.
 """
