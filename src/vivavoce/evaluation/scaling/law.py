@@ -49,12 +49,6 @@ class Law:
         d = flops / FLOPS / n
         return n, d, self.loss(n, d)
 
-    def tokens_for(self, n: Any, loss: Any) -> Any:
-        """D at which a model of N parameters reaches a loss; nan where none does."""
-        left = loss - self.E - self.A * np.exp(-self.a * np.log(n))
-        with np.errstate(all="ignore"):
-            return np.where(left > 0, np.exp((np.log(self.B) - np.log(left)) / self.b), np.nan)
-
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
         return {name: float(getattr(self, name)) for name in NAMES}
