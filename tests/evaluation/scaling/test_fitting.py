@@ -86,12 +86,6 @@ def test_chinchillas_own_example() -> None:
     assert BESIROGLU.b / (BESIROGLU.a + BESIROGLU.b) == pytest.approx(0.51, abs=0.01)
 
 
-def test_tokens_for_a_loss() -> None:
-    d = CHINCHILLA.tokens_for(1e9, 2.4)
-    assert CHINCHILLA.loss(1e9, d) == pytest.approx(2.4)
-    assert np.isnan(CHINCHILLA.tokens_for(1e9, 1.7))
-
-
 def test_an_outlier_moves_little() -> None:
     points = seen(CHINCHILLA, 5, 0.002)
     loss = points.loss.copy()
