@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from itertools import takewhile
 from typing import Any, cast
 from weakref import ReferenceType, ref
 
@@ -11,15 +10,15 @@ import numpy as np
 import torch
 
 from vivavoce.base.errors import AudioError, ConfigError, ModelError, SessionError
-from vivavoce.codecs.contract import Codes
 from vivavoce.inference.assistant import Assistant
 from vivavoce.inference.finish import Finish, Tally
 from vivavoce.inference.generate import Decoding
 from vivavoce.inference.heard_clips import HeardClips, audio_parts_of
 from vivavoce.inference.history import last_clips, prepare_history
 from vivavoce.inference.kept import Chunk, KeptPrompt
-from vivavoce.inference.listening import Listener, Prefill, block_rule, listener, prefill_of
+from vivavoce.inference.listening import Prefill, block_rule, listener, prefill_of
 from vivavoce.inference.played import GivenOut
+from vivavoce.inference.recording import IncomingRecording, tokens_before
 from vivavoce.inference.reply import Delta, Transcript
 from vivavoce.inference.sampling import SamplingOptions
 from vivavoce.inference.turn import Turn
@@ -96,7 +95,7 @@ class Session:
             block_rule(self._processor) if self.prefill == "blocks" else None,
             self.assistant.calls,
         )
-        self._recording: _Recording | None = None
+        self._recording: IncomingRecording | None = None
         self._answer: GivenOut | None = None
         self._tally = Tally()
         self.finish: Finish | None = None
@@ -129,7 +128,7 @@ class Session:
             return
         if self._recording is None:
             ears = listener(self._processor, self.prefill, int(sample_rate))
-            self._recording = _Recording(ears, int(sample_rate), *self._prompt_before_audio())
+            self._recording = IncomingRecording(ears, int(sample_rate), *self._prompt_before_audio())
         recording = self._recording
         if recording.sample_rate != sample_rate:
             raise AudioError(
@@ -277,8 +276,7 @@ class Session:
     def _begin_recording_again(self) -> None:
         """What is before a recording that comes in has changed."""
         if self._recording is not None:
-            self._recording.before, self._recording.chunks_before = self._prompt_before_audio()
-            self._recording.num_read = 0
+            self._recording.begin_again(*self._prompt_before_audio())
 
     def _end_answer(self, question: dict[str, Any], given: GivenOut, text: str) -> None:
         self.answering = False
@@ -342,39 +340,18 @@ class Session:
         question = {"role": "user", "content": [*self._parts, begun]}
         messages = prepare_history([*self._messages, question], self._model.config, self._transcribe)
         entries, chunks = self._clips.entries(audio_parts_of(messages)[:-1])
-        vocabulary = self._processor.vocabulary_in
+        return tokens_before(self._processor, messages, entries, chunks), chunks
 
-        def render(entry: Any) -> list[int]:
-            ids: list[int] = self._processor.prepare(messages, entries=[*entries, entry])["input_ids"]
-            return ids
-
-        if vocabulary is None:
-            ids, placeholder = render(1), self._processor.audio_token_id
-            places = [i for i, token in enumerate(ids) if token == placeholder]
-            return ids[: places[sum(chunk.count for chunk in chunks)]], chunks
-        samples, per_level = vocabulary.frame_samples, vocabulary.codes_per_level
-        frames = [
-            Codes([torch.full((1, n), code) for n in per_level], [samples]) for code in (0, 1)
-        ]  # two recordings that differ from their first token on
-        one, other = (render(vocabulary.to_ids(codes)) for codes in frames)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-        return one[: same - 1], chunks  # the start of audio is the recording's
-
-    def _read_early(self, recording: _Recording) -> None:
+    def _read_early(self, recording: IncomingRecording) -> None:
         """Put what is final of a recording into the cache."""
-        new = recording.ears.chunks()
-        ids = [*recording.before, *recording.ears.ids()]
-        if new:
-            placeholder = self._processor.audio_token_id
-            assert placeholder is not None
-            ids += [placeholder] * sum(chunk.count for chunk in new)
+        ids, chunks = recording.prompt(self._processor.audio_token_id)
         longest = getattr(self._model.config.text_config, "max_position_embeddings", None)
         if longest is not None and len(ids) >= longest:
             return  # too long for an answer, which will say so
         least = AT_ONCE if recording.num_read and self.prefill == "tokens" else 1
         if len(ids) - recording.num_read >= least:
             recording.num_read = len(ids)
-            self._kept.read(ids, [*recording.chunks_before, *new])
+            self._kept.read(ids, chunks)
 
     def _end_recording(self) -> None:
         if self._recording is None:
@@ -399,32 +376,3 @@ class Session:
                 f"{call} came while an answer is being given; take the iterator of respond to its end, or call "
                 "interrupt(played_s=...) first."
             )
-
-
-class _Recording:
-    """A recording that is coming in.
-
-    Args:
-        ears: Hears it.
-        sample_rate: Of its chunks, Hz.
-        before: Tokens of the prompt in front of it.
-        chunks_before: Audio among them.
-    """
-
-    def __init__(
-        self, ears: Listener, sample_rate: int, before: list[int], chunks_before: list[Chunk]
-    ) -> None:
-        self.ears, self.sample_rate = ears, sample_rate
-        self.before, self.chunks_before = before, chunks_before
-        self.num_read = 0
-        self._pieces: list[np.ndarray] = []
-
-    def push(self, chunk: np.ndarray) -> None:
-        """Take float32 [S]."""
-        self._pieces.append(chunk)
-        self.ears.push(chunk)
-
-    def part(self) -> dict[str, Any]:
-        """The whole as an audio part of a message."""
-        wave = np.concatenate(self._pieces)
-        return {"type": "audio", "audio": wave, "sampling_rate": self.sample_rate}
