@@ -105,7 +105,7 @@ def test_say_speaks_whole_frames_and_streams(make):
 def test_orpheus_prompt_voice_and_defaults(monkeypatch):
     assistant = tiny.text_to_tokens()
     prompts = []
-    from vivavoce.inference import assistant as module
+    from vivavoce.inference import reading_aloud as module
 
     turn = module.Turn
     monkeypatch.setattr(

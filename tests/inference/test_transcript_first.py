@@ -122,7 +122,9 @@ def test_history_without_transcripts_is_listened_to_again(monkeypatch):
     assistant = scripted(monkeypatch, SAID, "what is one plus two")
     seen = []
     prepare = assistant.processor.prepare
-    monkeypatch.setattr(assistant.processor, "prepare", lambda m: seen.append(m) or prepare(m))
+    monkeypatch.setattr(
+        assistant.processor, "prepare", lambda m, **more: seen.append(m) or prepare(m, **more)
+    )
     history = [
         tiny.user(tiny.clip(seed=1)),
         {"role": "assistant", "content": "three"},
@@ -133,7 +135,9 @@ def test_history_without_transcripts_is_listened_to_again(monkeypatch):
     assert "transcript" not in history[0]["content"][0]
     # what was not understood is left out, with its answer
     assistant = scripted(monkeypatch, "<|unclear|> <|end|>", "")
-    monkeypatch.setattr(assistant.processor, "prepare", lambda m: seen.append(m) or prepare(m))
+    monkeypatch.setattr(
+        assistant.processor, "prepare", lambda m, **more: seen.append(m) or prepare(m, **more)
+    )
     assistant.chat(history)
     assert [m["role"] for m in seen[-1]] == ["user"]
     # a transcript beside the last clip is not peeked at

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import difflib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vivavoce.base.errors import ConfigError, ModelError
-from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.inference.batching.batcher import Batcher
 from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.collect import collect
 from vivavoce.inference.finish import Tally
-from vivavoce.inference.history import last_clips, prepare_history, unknown_words
+from vivavoce.inference.history import Messages, as_messages, last_clips, prepare_history, unknown_words
+from vivavoce.inference.reading_aloud import ReadingAloud
 from vivavoce.inference.reply import Delta, Reply, Transcript
 from vivavoce.inference.sampling import SamplingOptions
+from vivavoce.inference.transcribing import Transcribing, is_unclear
 from vivavoce.inference.turn import ReadPrompt, Turn
-from vivavoce.inference.word_source import WordSource, words_of
-from vivavoce.models.audio_parts import read_part
-from vivavoce.models.config import EmbeddingsIn, NoAudio, TokensIn, TokensOut
+from vivavoce.models.config import EmbeddingsIn, NoAudio, TokensOut
 from vivavoce.models.loading import list_models, load_speech_lm
 from vivavoce.models.presets.preset import Sources
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
-from vivavoce.tokens.chat import orpheus_prompt, render_chat
 
-Messages = str | Sequence[Mapping[str, Any]]
 MakeTurn = Callable[[list[dict[str, Any]], SamplingOptions, Tally], Turn]
 
 
@@ -76,7 +70,8 @@ class Assistant:
     def use(self, batcher: Batcher | None) -> None:
         """Run the model in a batcher's thread from now on, or in the caller's; sessions go on as they began."""
         self.calls: Calls = batcher or Calls(self.model)
-        self._speaker: AlignedSpeaker | None = None
+        self._transcribing = Transcribing(self.model, self.processor, self.name, self.calls)
+        self._aloud = ReadingAloud(self.model, self.processor, self.calls)
 
     # what it can do
 
@@ -175,7 +170,7 @@ class Assistant:
         sampling = self.sampling(options)
         self.check_can_answer(audio, voice)
         return self.answer(
-            _as_messages(messages), audio, voice, sampling, make_turn=partial(self._turn, tools=tools)
+            as_messages(messages), audio, voice, sampling, make_turn=partial(self._turn, tools=tools)
         )
 
     def check_can_answer(self, audio: bool = False, voice: str | None = None) -> None:
@@ -206,58 +201,20 @@ class Assistant:
             ModelError: The model does not hear, or was not made to transcribe.
             AudioError: The recording cannot be used.
         """
-        began = time.perf_counter()
         self._check_hears()
-        wave = self._read(source)
-        seconds = len(wave) / self.processor.sample_rate
-        given = (wave, self.processor.sample_rate)
-        reply = collect(self.stream_transcribe(given, translate, **options))
-        total = time.perf_counter() - began
-        timings = {"total_s": total, "rtf": total / seconds}
-        return Transcript(reply.transcript, reply.understood, seconds, timings, reply.finish)
+        return self._transcribing.whole(source, translate, self.sampling(options))
 
     def stream_transcribe(self, source: Any, translate: bool = False, **options: Any) -> Iterator[Delta]:
         """Write down what is said as the model reads it, as ``transcript`` of deltas; arguments and errors as
         ``transcribe``. Models that decide about a whole recording give it in one piece.
         """
-        ears, sampling = self._check_hears(), self.sampling(options)
-        if translate and not self.translates:
-            raise ModelError(f"{self.name} has no prompt for translating; chat with it about the recording.")
-        part = {"type": "audio", "audio": self._read(source), "sampling_rate": self.processor.sample_rate}
-        if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
-            return self._transcript([part], None, sampling)
-        prompt = self._translate_prompt if translate else ears.transcribe_prompt
-        if not prompt:
-            raise ModelError(f"{self.name} has no prompt for transcribing; chat with it about the recording.")
-        asked: list[dict[str, Any]] = [{"type": "text", "text": prompt}, part]
-        if isinstance(ears, EmbeddingsIn) and ears.clip_after:
-            asked.reverse()  # such models were asked after the clip
-        return self._transcript(asked, prompt, sampling)
-
-    def _transcript(
-        self, content: list[dict[str, Any]], prompt: str | None, sampling: SamplingOptions
-    ) -> Iterator[Delta]:
-        tally, text = Tally(), ""
-        with closing(self._turn([{"role": "user", "content": content}], sampling, tally)) as turn:
-            for piece in turn.transcript() if prompt is None else turn.text():
-                if piece and not self._is_unclear(piece):
-                    text += piece
-                    yield Delta(transcript=piece, logprobs=tally.take())
-            understood = turn.understood() if prompt is None else bool(text.strip())
-        if prompt is None and not understood:
-            tally.reason = "refusal"
-        yield Delta(understood=understood, logprobs=tally.take(), finish=tally.finish())
+        self._check_hears()
+        return self._transcribing.stream(source, translate, self.sampling(options))
 
     @property
     def translates(self) -> bool:
         """Whether ``transcribe(translate=True)`` works."""
-        return bool(self._translate_prompt)
-
-    @property
-    def _translate_prompt(self) -> str:
-        ears = self.model.config.audio_in
-        prompt = ears.prompts.get("translate", "") if isinstance(ears, EmbeddingsIn) else ""
-        return prompt.format("English") if "{}" in prompt else ""
+        return bool(self._transcribing.translate_prompt)
 
     def say(self, text: str, voice: str | None = None, **options: Any) -> Reply:
         """Read a text aloud.
@@ -278,11 +235,8 @@ class Assistant:
         sampling = self.sampling(options)
         self._check_speaks()
         self._check_voice(voice)
-        if not isinstance(text, str) or not text.strip():
-            raise ConfigError("nothing to say: the text is empty.")
-        if self._aligned and not any(True for _ in words_of(text)):
-            raise ConfigError(f"nothing to say: {text!r} has no words.")
-        return self._said(text, voice, sampling)
+        self._aloud.check(text)
+        return self._aloud.whole(text, voice, sampling)
 
     # answers
 
@@ -334,17 +288,17 @@ class Assistant:
         ears = self.model.config.audio_in
         if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:
             for piece in turn.transcript():
-                if piece and not self._is_unclear(piece):
+                if piece and not is_unclear(piece, self.model.config):
                     yield Delta(transcript=piece)
             if not turn.understood(clips):
                 yield from self._refuse(audio, voice, sampling, tally)
                 return
             turn.begin_answer()
-        if audio and not self._aligned:
+        if audio and not self._aloud.aligned:
             yield from turn.speech()
             return
         texts = (Delta(text=piece, logprobs=tally.take()) for piece in turn.text())
-        yield from self._speak(texts, voice, sampling, tally) if audio else texts
+        yield from self._aloud.along(texts, voice, sampling, tally) if audio else texts
 
     def _refuse(
         self, audio: bool, voice: str | None, sampling: SamplingOptions, tally: Tally
@@ -352,56 +306,8 @@ class Assistant:
         text = self.model.config.refusal_text
         yield Delta(text=text, understood=False)
         if audio:
-            yield from self._say(text, voice, sampling, tally)
+            yield from self._aloud.part(text, voice, sampling, tally)
         tally.reason = "refusal"
-
-    def _said(self, text: str, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
-        tally = Tally()
-        if self._aligned:  # its voice reads words and phones in a context of its own
-            tally.read(self.processor, self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        yield from self._say(text, voice, sampling, tally)
-        yield Delta(finish=tally.finish())
-
-    def _say(self, text: str, voice: str | None, sampling: SamplingOptions, tally: Tally) -> Iterator[Delta]:
-        if self._aligned:
-            for spoken in self._aligned_speaker().stream(words_of(text), voice=voice, seed=sampling.seed):
-                yield self._delta(spoken, tally)
-            return
-        processor, mouth = self.processor, self.model.config.audio_out
-        vocabulary = processor.vocabulary_out
-        assert isinstance(mouth, TokensOut) and vocabulary is not None
-        if mouth.prompt == "orpheus":
-            name = voice or next(iter(mouth.speakers), None)
-            ids = orpheus_prompt(processor.tokenizer, vocabulary, text, voice=name)
-        else:
-            said = [{"role": "assistant", "content": text}]
-            begun = render_chat(
-                processor.tokenizer, said, vocabulary=vocabulary, loss_on="nothing", continue_last=True,
-                template=processor.template,
-            )  # fmt: skip
-            ids = [*begun.input_ids, vocabulary.start_id]
-        with closing(self.turn({"input_ids": ids}, sampling, tally)) as turn:
-            yield from turn.audio_only()
-
-    def _speak(
-        self, texts: Iterator[Delta], voice: str | None, sampling: SamplingOptions, tally: Tally
-    ) -> Iterator[Delta]:
-        """Text deltas and, by the aligned voice, their audio, each as early as it can be."""
-        words = WordSource(texts)
-        yield from words.fill()
-        for spoken in self._aligned_speaker().stream(words, voice=voice, seed=sampling.seed):
-            yield from words.take_pending()
-            yield self._delta(spoken, tally)
-        yield from words.take_pending()
-
-    def _delta(self, spoken: Any, tally: Tally) -> Delta:
-        tally.audio_tokens += spoken.num_codes
-        word = (spoken.word, spoken.start_s, spoken.end_s) if spoken.word else None
-        return Delta(
-            audio=spoken.audio if len(spoken.audio) else None,
-            word=word,
-            sample_rate=self.processor.codec_out.spec.sample_rate,
-        )
 
     def turn(
         self,
@@ -410,7 +316,7 @@ class Assistant:
         tally: Tally | None = None,
         read: ReadPrompt | None = None,
     ) -> Turn:
-        """One answer to a prompt; the one place where answers begin, whoever makes their tokens.
+        """One answer to a prompt.
 
         Args:
             prompt: From ``SpeechProcessor.prepare``.
@@ -431,38 +337,12 @@ class Assistant:
     ) -> Turn:
         return self.turn(self.processor.prepare(messages, tools=tools), sampling, tally)
 
-    def _read(self, source: Any) -> np.ndarray:
-        part = (
-            source if isinstance(source, Mapping) and "type" in source else {"type": "audio", "audio": source}
-        )
-        resampler = "sinc" if isinstance(self.model.config.audio_in, TokensIn) else "soxr"
-        return read_part(part, self.processor.sample_rate, resampler)  # type: ignore[arg-type]
-
-    def _is_unclear(self, text: str) -> bool:
-        ears = self.model.config.audio_in
-        return isinstance(ears, EmbeddingsIn) and text.strip() == ears.unclear_token
-
-    @property
-    def _aligned(self) -> bool:
-        mouth = self.model.config.audio_out
-        return isinstance(mouth, TokensOut) and mouth.alignment != "none"
-
-    def _aligned_speaker(self) -> AlignedSpeaker:
-        if self._speaker is None:
-            self._speaker = AlignedSpeaker(
-                self.model, self.processor.tokenizer, self.processor.codec_out, calls=self.calls
-            )
-        return self._speaker
-
     # checks
 
-    def _check_hears(self) -> TokensIn | EmbeddingsIn:
-        ears = self.model.config.audio_in
-        if not isinstance(ears, TokensIn | EmbeddingsIn):
-            raise ModelError(
-                f"{self.name} does not hear; models that do: {self._models(lambda m: m.hears != 'no')}."
-            )
-        return ears
+    def _check_hears(self) -> None:
+        if not self.hears:
+            able = self._models(lambda m: m.hears != "no")
+            raise ModelError(f"{self.name} does not hear; models that do: {able}.")
 
     def _check_speaks(self) -> None:
         if not self.speaks:
@@ -481,21 +361,3 @@ class Assistant:
     @staticmethod
     def _models(able: Any) -> str:
         return ", ".join(m.name for m in list_models() if able(m)) or "none here"
-
-
-def _as_messages(messages: Messages) -> list[dict[str, Any]]:
-    """A list of messages that may be changed without touching the caller's.
-
-    Raises:
-        ConfigError: None, or the last one is not from the user.
-    """
-    if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
-    found = [m for m in messages if isinstance(m, Mapping)] if isinstance(messages, list | tuple) else []
-    if not found or len(found) != len(messages):
-        raise ConfigError(
-            "wanted a list of messages such as [{'role': 'user', 'content': 'Hello'}], or one text."
-        )
-    if found[-1].get("role") == "assistant":
-        raise ConfigError("the last message is from the assistant; end with a question of the user.")
-    return [dict(m) for m in found]

@@ -11,6 +11,26 @@ from vivavoce.models.audio_parts import is_audio
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig
 from vivavoce.models.processor import SpeechProcessor
 
+Messages = str | Sequence[Mapping[str, Any]]
+
+
+def as_messages(messages: Messages) -> list[dict[str, Any]]:
+    """A list of messages that may be changed without touching the caller's.
+
+    Raises:
+        ConfigError: None, or the last one is not from the user.
+    """
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    found = [m for m in messages if isinstance(m, Mapping)] if isinstance(messages, list | tuple) else []
+    if not found or len(found) != len(messages):
+        raise ConfigError(
+            "wanted a list of messages such as [{'role': 'user', 'content': 'Hello'}], or one text."
+        )
+    if found[-1].get("role") == "assistant":
+        raise ConfigError("the last message is from the assistant; end with a question of the user.")
+    return [dict(m) for m in found]
+
 
 def parts_of(message: Mapping[str, Any]) -> list[Any]:
     """The content parts of a message; a string is one part."""
