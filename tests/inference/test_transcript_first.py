@@ -165,12 +165,13 @@ def test_typed_questions_are_answered(monkeypatch):
     assert (reply.text, reply.understood, reply.transcript) == ("three", True, "")
 
 
-def test_a_system_message_that_the_template_drops_is_refused():
+@pytest.mark.parametrize("text", ["what is one", "hi", ""])
+def test_a_system_message_that_the_template_drops_is_refused(text):
     from vivavoce.base.errors import ModelError
 
     assistant = tiny.transcript_first()
     with pytest.raises(ModelError, match=r"no place for message 0 \(system\)"):
-        assistant.chat([{"role": "system", "content": "one two three"}, tiny.user("what is one")])
+        assistant.chat([{"role": "system", "content": "be nice"}, tiny.user(text)])
 
 
 @pytest.mark.parametrize("alignment", ["phone", "word"])

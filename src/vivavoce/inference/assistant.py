@@ -277,6 +277,7 @@ class Assistant:
     ) -> Iterator[Delta]:
         messages = prepare_history(messages, self.model.config, transcribe or self.transcribe)
         if unknown_words(messages, self.processor):
+            self.processor.prepare(messages)  # what the template cannot take is an error first
             yield from self._refuse(audio, voice, sampling, tally)
             return
         with closing(make_turn(messages, sampling, tally)) as turn:
