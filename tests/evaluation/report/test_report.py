@@ -136,6 +136,7 @@ def test_controls_and_ceiling_have_verdicts(tmp_path):
         (36, 20, "worse", "text was damaged by speech training: 90.0 % [76.9, 96.0] before, 50.0 %"),
         (20, 36, "better", "text got better: "),
         (36, 35, "undecided", "no loss of text can be claimed: "),
+        (36, 36, "undecided", "no loss of text can be claimed: "),
     ],
 )
 def test_retention_in_words(tmp_path, base, after, claim, words):
@@ -143,7 +144,9 @@ def test_retention_in_words(tmp_path, base, after, claim, words):
     verdict = report.models[0].tasks[-1].verdicts[0]
     assert (verdict.about, verdict.claim) == ("retention", claim)
     assert verdict.words.startswith(words)
-    assert ("is not ruled out" in verdict.words) == (claim == "undecided")
+    assert ("is not ruled out" in verdict.words) == (claim == "undecided" and base != after)
+    assert ("the interval holds no loss" in verdict.words) == (base == after)
+    assert "up to 0.0" not in verdict.words
 
 
 def test_retention_without_a_before_says_why(tmp_path):

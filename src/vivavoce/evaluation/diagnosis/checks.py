@@ -231,7 +231,7 @@ def text_head_damaged(folder: Folder) -> Finding | None:
 def refuses_everything(folder: Folder) -> Finding | None:
     """Does it answer at all, and not always the same?"""
     numbers: dict[str, Any] = {}
-    shares: list[float] = []
+    shares: dict[str, float] = {}
     for task in folder.questions:
         outcomes = list(folder.outcomes[task].get(folder.tested, {}).values())
         if folder.run.tasks[task].kind not in ("transcribe", "listen", "choose") or len(outcomes) < 3:
@@ -244,16 +244,16 @@ def refuses_everything(folder: Folder) -> Finding | None:
             often = max(said.count(text) for text in set(said)) / len(said)
             numbers[task]["most_frequent_answer"] = round(often, 4)
             refused = max(refused, often if len(rights) > 2 else 0.0)
-        shares.append(refused)
+        shares[task] = refused
     if not shares:
         return None
-    share = min(shares)  # a model that answers one task does not refuse everything
-    severity: Severity = (
-        "broken" if share >= ALL_REFUSED else "warning" if max(shares) >= MUCH_REFUSED else "ok"
-    )
+    share = min(shares.values())  # a model that answers one task does not refuse everything
+    worst = max(shares, key=lambda task: shares[task])
+    most = shares[worst]
+    severity: Severity = "broken" if share >= ALL_REFUSED else "warning" if most >= MUCH_REFUSED else "ok"
     words = {
         "ok": "It answers most spoken questions, and not all alike.",
-        "warning": f"In one task, {max(shares):.0%} of spoken questions got no answer, or all the same one.",
+        "warning": f"Task {worst}: {most:.0%} of its spoken questions got no answer, or all the same one.",
         "broken": f"It refuses everything: {share:.0%} or more of spoken questions got no answer, or all the same one.",
     }
     return Finding("refuses_everything", severity, words[severity], numbers)

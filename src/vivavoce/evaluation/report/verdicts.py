@@ -28,6 +28,8 @@ COMPARED_WITH = SYSTEM_WORDS | {
 }
 Claim = Literal["better", "worse", "undecided", "missing"]
 
+NO_LOSS = "the interval holds no loss to speak of"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -172,7 +174,8 @@ def retention_verdict(task: TaskScores, no_base: str) -> Verdict | None:
         )
     else:
         change = f"{'+' if gain > 0 else ''}{number(gain, unit)} [{number(low, unit)}, {number(high, unit)}]"
-        ruled = f"a loss of up to {gap_words(min(low, 0.0), unit)} is not ruled out"
+        shown = gap_words(min(low, 0.0), unit)
+        ruled = f"a loss of up to {shown} is not ruled out" if shown != gap_words(0.0, unit) else NO_LOSS
         said = f"no loss of text can be claimed: {states}, change {change}, {show_n(found.n)}; {ruled}."
     return Verdict("retention", claim, said, found.metric, unit, gain, low, high, found.n, found.p)
 
