@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,28 @@ def test_the_process_sees_no_programs_and_little_of_the_environment(monkeypatch:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are kept on Linux")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_ffmpeg_is_named_where_it_is_allowed(
+    allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program in ("ffmpeg", "ffprobe"):
+        (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    async def main() -> None:
+        decoder = Decoder(16000, "soxr", Limits(), ffmpeg=allowed)
+        try:
+            with pytest.raises(Refusal) as refused:
+                await decoder.read(b"hello there " * 40)
+        finally:
+            await decoder.close()
+        assert "anted wav, flac, ogg, opus" in refused.value.detail
+        assert ("anything ffmpeg reads" in refused.value.detail) == allowed
+
+    asyncio.run(main())
+
+
 def test_memory_is_limited() -> None:
     import subprocess
 

@@ -31,7 +31,6 @@ BLOCK_SAMPLES = 1 << 17
 MOST_BYTES = 2 << 30
 PROBE_TIMEOUT_S = 60.0
 LOCAL_ONLY = ["-protocol_whitelist", "file,pipe"]  # a playlist inside a file must not reach the network
-READABLE = "wav, flac, ogg, opus, mp3, aiff, or anything ffmpeg reads"
 
 
 class Recording(ABC):
@@ -96,7 +95,7 @@ def open_recording(source: Source) -> Iterator[Recording]:
         where, name = _locate(source)
         head = _peek(where, name)
         if not head:
-            raise AudioError(f"{name} is empty (0 bytes); wanted {READABLE}.")
+            raise AudioError(f"{name} is empty (0 bytes); wanted {_readable()}.")
         recording: Recording | None = None
         complaint = "its first bytes are not those of a recording"
         if _libsndfile_knows(head):
@@ -251,7 +250,14 @@ def _ffmpeg(name: str, head: bytes, complaint: str) -> tuple[str, str]:
         raise MissingExtraError(
             f"{name} is {container}, which needs the ffmpeg program; install it, or convert to wav."
         )
-    raise AudioError(f"{name} cannot be read as a recording: {complaint}. Wanted {READABLE}.")
+    raise AudioError(f"{name} cannot be read as a recording: {complaint}. Wanted {_readable()}.")
+
+
+def _readable() -> str:
+    """What can be opened here; the server hides ffmpeg from uploads unless it is allowed."""
+    if shutil.which("ffmpeg") and shutil.which("ffprobe"):
+        return "wav, flac, ogg, opus, mp3, aiff, or anything ffmpeg reads"
+    return "wav, flac, ogg, opus, mp3 or aiff"
 
 
 def _probe(path: Path, name: str, program: str, prober: str, complaint: str) -> Recording:
@@ -266,7 +272,7 @@ def _probe(path: Path, name: str, program: str, prober: str, complaint: str) -> 
     streams = found.get("streams") or []
     if not streams or not int(streams[0].get("channels", 0)):
         reason = "it has no sound track" if found.get("format") else complaint
-        raise AudioError(f"{name} cannot be read as a recording: {reason}. Wanted {READABLE}.")
+        raise AudioError(f"{name} cannot be read as a recording: {reason}. Wanted {_readable()}.")
     return _FfmpegRecording(path, name, program, streams[0], found.get("format", {}))
 
 
@@ -279,7 +285,7 @@ def _locate(source: Source) -> tuple[Path | io.BytesIO, str]:
             if path.is_file():
                 return path, str(path)
             if path.is_dir():
-                raise AudioError(f"{path} is a folder; wanted a recording ({READABLE}).")
+                raise AudioError(f"{path} is a folder; wanted a recording ({_readable()}).")
             if not path.exists():
                 raise AudioError(f"{path} does not exist; check the path.")
             with path.open("rb") as pipe:  # a named pipe or a device such as /dev/stdin
