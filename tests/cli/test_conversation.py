@@ -47,6 +47,7 @@ def test_the_last_answer_is_saved(run, stand_in, tmp_path):
     assert outcome.err.splitlines() == [
         "error: there is no spoken answer to save yet.",
         "saved a.wav",
+        "made the folder my answers",
         "saved my answers/b.flac",
     ]
     assert audio_info(tmp_path / "a.wav").duration_s == 0.5

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import AudioError, ConfigError, VivavoceError
+from vivavoce.cli.screen import note
 
 STREAM = "-"
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -127,7 +128,7 @@ def check_sound_path(out: str) -> None:
 
 
 def write_sound(out: str | Path, waveform: Any, sample_rate: int) -> None:
-    """Write a sound file, or a wav on stdout for "-"; folders are made as needed.
+    """Write a sound file, or a wav on stdout for "-"; folders are made as needed, which it says.
 
     Raises:
         AudioError: The file cannot be written.
@@ -139,8 +140,10 @@ def write_sound(out: str | Path, waveform: Any, sample_rate: int) -> None:
             write_stdout(write_audio(Path(folder) / "sound.wav", waveform, sample_rate).read_bytes())
         return
     path = Path(out)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioError(f"cannot make the folder {path.parent}: {error.strerror or error}.") from error
+    if not path.parent.is_dir():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AudioError(f"cannot make the folder {path.parent}: {error.strerror or error}.") from error
+        note(f"made the folder {path.parent}")
     write_audio(path, waveform, sample_rate)
