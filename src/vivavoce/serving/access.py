@@ -35,6 +35,8 @@ class Access:
         ConfigError: A key too short to be a secret.
     """
 
+    from_front = False  # whether only the front of replicas may call: it has named the request, and logs it
+
     def __init__(
         self, keys: Sequence[str], limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:

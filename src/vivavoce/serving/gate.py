@@ -72,6 +72,9 @@ class Gate:
             address = (scope.get("client") or ("unknown",))[0]
             if route not in WITHOUT_KEY:
                 caller = self.access.caller(headers.get(b"authorization", b"").decode("latin-1"), address)
+                if self.access.from_front:
+                    request_id = headers.get(b"x-request-id", b"").decode("latin-1") or request_id
+                    scope["request_id"] = request_id
             scope["caller"] = caller
             body.check_claim(headers.get(b"content-length"), b"transfer-encoding" in headers)
             if route not in UNCOUNTED and route != "other":
@@ -111,7 +114,8 @@ class Gate:
                 "bytes_in": body.num_bytes,
                 "caller": caller,
             }
-            if route != "/healthz" or status != 200:  # asked every few seconds by whoever watches us
+            watched = route == "/healthz" and status == 200  # asked every few seconds by whoever watches us
+            if not watched and (not self.access.from_front or status == 401):
                 log.info("request", extra={"fields": fields})
 
 

@@ -26,7 +26,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from vivavoce.serving.access import Access
+from vivavoce.serving.gate import Gate
 from vivavoce.serving.limits import Limits
+from vivavoce.serving.metrics import Metrics
 from vivavoce.serving.replicas.child import BehindFront
 from vivavoce.serving.replicas.front import Front
 from vivavoce.serving.replicas.processes import Replicas
@@ -162,6 +164,28 @@ def test_requests_go_on_as_they_are_and_in_turns(two):
     assert seen["caller"] == "key 0" and seen["body"] == b'{"x": 1}'
     assert seen["url"].endswith("/v1/chat/completions?a=b%20c")
     assert [fake.open for fake in two] == [0, 0]
+
+
+def test_one_log_line_and_one_id_for_each_request(caplog):
+    fake, limits, inside = Fake(0), Limits(), []
+
+    async def replica(scope: Any, receive: Any, send: Any) -> None:
+        inside.append(scope["request_id"])
+        await PlainTextResponse("done")(scope, receive, send)
+
+    behind = Gate(replica, BehindFront(fake.secret, limits), limits, Metrics(lambda: 0, lambda: 0))
+    with running(behind) as fake.address, caplog.at_level("INFO", logger="vivavoce.serving"):
+        with front([fake]) as client:
+            mine = {"x-request-id": "of the caller"}
+            ids = [client.post("/v1/audio/speech", content=b"x", headers=mine).headers["x-request-id"]]
+            ids.append(client.get("/").headers["x-request-id"])
+            until(lambda: len(caplog.records) >= 2)
+        assert [record.fields["request_id"] for record in caplog.records] == ids
+        assert inside[0] == ids[0] and ids[0].startswith("req_")
+        # one who is not the front is told so, logged, and cannot choose an id
+        stranger = httpx.post(f"http://{fake.address}/v1/audio/speech", content=b"x", headers=mine)
+        assert stranger.status_code == 401 and stranger.headers["x-request-id"] != mine["x-request-id"]
+        until(lambda: len(caplog.records) == 3)
 
 
 def test_the_least_busy_one_is_asked(two):

@@ -19,6 +19,8 @@ from vivavoce.serving.settings import ServerSettings
 class BehindFront(Access):
     """Lets only the front in, and takes its word for who calls; the front has counted them already."""
 
+    from_front = True
+
     def __init__(self, secret: str, limits: Limits) -> None:
         super().__init__([secret], limits)
 

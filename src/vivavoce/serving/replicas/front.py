@@ -183,6 +183,7 @@ class Front:
     async def _ask(self, replica: Replica, scope: Scope, body: bytes) -> httpx.Response:
         headers = [(k, v) for k, v in scope["headers"] if k not in _LEFT_OUT and k != b"content-length"]
         headers.append((b"authorization", authorization(replica.secret, scope.get("caller", "")).encode()))
+        headers.append((b"x-request-id", scope["request_id"].encode()))
         path = scope.get("raw_path", scope["path"].encode()).partition(b"?")[0].decode("latin-1")
         query = scope["query_string"].decode("latin-1")
         url = f"http://{replica.address}{path}" + (f"?{query}" if query else "")
