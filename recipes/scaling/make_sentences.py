@@ -1,6 +1,6 @@
 """Sentences for the small scaling law, all different: prompt and answer are the same words, the answer is spoken.
 
-python recipes/scaling/make_sentences.py runs/scaling --rows 4800 --held-out 96
+python recipes/scaling/make_sentences.py runs/scaling --rows 9600 --held-out 192
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def sentence(rng: random.Random) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", type=int, default=4800)
-    parser.add_argument("--held-out", type=int, default=96)
+    parser.add_argument("--rows", type=int, default=19200)
+    parser.add_argument("--held-out", type=int, default=192)
     given = parser.parse_args()
-    rng, found = random.Random(0), dict[str, None]()
+    rng, found = random.Random(1), dict[str, None]()
     while len(found) < given.rows + given.held_out:
         found[sentence(rng)] = None
     lines = [json.dumps({"prompt": text, "answer": text}) + "\n" for text in found]

@@ -31,6 +31,11 @@ def write_png(made: Mapping[str, Any], path: Path) -> Path:
     _curves(left, made)
     _valleys(middle, made)
     _seen_and_told(right, made)
+    for axes in (left, middle):
+        low, high = axes.get_xlim()
+        axes.set_xticks([], minor=True)
+        axes.set_xticks(np.geomspace(low, high, 7)[1:-1:2])
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     for axes in (left, middle, right):
         axes.grid(alpha=0.25)
     figure.tight_layout()
