@@ -195,6 +195,13 @@ def test_the_page_needs_nothing_else(made: dict[str, Any], tmp_path: Path) -> No
     assert json.loads(data)["law"] == made["law"]
 
 
+def test_the_page_shows_no_empty_panel(made: dict[str, Any], tmp_path: Path) -> None:
+    none = dict(made) | {"valleys": dict(made["valleys"]) | {"valleys": []}}
+    for fit, shown in ((made, True), (none, False)):
+        text = write_page(fit, tmp_path / "fit.html").read_text(encoding="utf-8")
+        assert ("At equal FLOPs" in text) == shown and ("id=valleys" in text) == shown
+
+
 def test_the_picture(made: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = write_png(made, tmp_path / "fit.png")

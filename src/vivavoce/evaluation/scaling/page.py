@@ -11,6 +11,10 @@ from typing import Any
 from vivavoce.evaluation.scaling.page_script import SCRIPT
 from vivavoce.training.report import STYLE
 
+MORE_STYLE = (  # sliders and tables of any width on a phone
+    "body{overflow-wrap:anywhere}svg{display:block}label{display:block}input{width:24em;max-width:100%}"
+    ".wide{overflow-x:auto;overflow-wrap:normal}.wide td,.wide th{white-space:nowrap}"
+)
 MOST_REFITS = 200  # that the page draws its intervals from
 
 
@@ -24,7 +28,7 @@ def write_page(made: Mapping[str, Any], path: Path, title: str = "A scaling law"
 
 def _page(made: Mapping[str, Any], title: str) -> Iterator[str]:
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-    yield f"<meta name=viewport content='width=device-width,initial-scale=1'><style>{STYLE}</style>"
+    yield f"<meta name=viewport content='width=device-width,initial-scale=1'><style>{STYLE}{MORE_STYLE}</style>"
     yield f"<h1>{html.escape(title)}</h1><p>L(N, D) = E + A / N<sup>a</sup> + B / D<sup>b</sup>, "
     yield f"{len(made['points'])} points, N counted {'without' if made['count'] == 'n' else 'with'} token tables.</p>"
     if made["cautions"]:
@@ -32,9 +36,11 @@ def _page(made: Mapping[str, Any], title: str) -> Iterator[str]:
         yield from (f"<li>{html.escape(c['words'])}" for c in made["cautions"])
         yield "</ul>"
     yield "<h2>Loss by tokens</h2><div id=curves></div>"
-    yield "<p><label>N <input type=range id=size min=0 max=1000 value=500 style='width:24em'></label> "
-    yield "<label>D <input type=range id=tokens min=0 max=1000 value=500 style='width:24em'></label></p>"
-    yield "<p id=told></p><h2>At equal FLOPs</h2><div id=valleys></div>"
+    yield "<p><label>N <input type=range id=size min=0 max=1000 value=500></label> "
+    yield "<label>D <input type=range id=tokens min=0 max=1000 value=500></label></p>"
+    yield "<p id=told></p>"
+    if made["valleys"]["valleys"]:
+        yield "<h2>At equal FLOPs</h2><div id=valleys></div>"
     yield "<h2>The law</h2>" + "".join(_law_table(made))
     yield "<h2>The largest runs, predicted by a law of the others</h2>" + "".join(_held_table(made))
     yield "<h2>Budgets</h2>" + "".join(_budget_table(made))
@@ -45,7 +51,7 @@ def _page(made: Mapping[str, Any], title: str) -> Iterator[str]:
 
 def _law_table(made: Mapping[str, Any]) -> Iterator[str]:
     share = f"{made['method']['confidence']:.0%}"
-    yield f"<table><tr><th>loss<th>E ({share})<th>A<th>B<th>a<th>b<th>runs scatter by"
+    yield f"<div class=wide><table><tr><th>loss<th>E ({share})<th>A<th>B<th>a<th>b<th>runs scatter by"
     laws = {"total": {"law": made["law"], "noise": made["noise"]}, **made["parts"]}
     for name, part in laws.items():
         yield f"<tr><td>{html.escape(name)}"
@@ -54,11 +60,11 @@ def _law_table(made: Mapping[str, Any]) -> Iterator[str]:
             low, high = value["interval"]
             yield f"<td>{value['value']:.4g} [{low:.3g}, {high:.3g}]"
         yield f"<td>{part['noise']:.2%}"
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _held_table(made: Mapping[str, Any]) -> Iterator[str]:
-    yield "<table><tr><th>held back<th>N<th>D<th>seen<th>predicted<th>interval<th>"
+    yield "<div class=wide><table><tr><th>held back<th>N<th>D<th>seen<th>predicted<th>interval<th>"
     for name, held in made["held_back"].items():
         if "error" in held and "runs" not in held:
             yield f"<tr><td>{html.escape(name)}<td colspan=6>{html.escape(held['error'])}"
@@ -67,11 +73,11 @@ def _held_table(made: Mapping[str, Any]) -> Iterator[str]:
             yield f"<tr><td>{html.escape(name.replace('_', ' '))}<td>{run['n']:.4g}<td>{run['tokens']:.4g}"
             yield f"<td>{run['loss']:.4f}<td>{run['predicted']:.4f}<td>{low:.4f} to {high:.4f}"
             yield f"<td>{'inside' if run['inside'] else 'outside'}"
-    yield "</table>"
+    yield "</table></div>"
 
 
 def _budget_table(made: Mapping[str, Any]) -> Iterator[str]:
-    yield "<table><tr><th>FLOPs<th>N*<th>D*<th>L*<th>audio, h<th>GPU hours<th>cost<th>beyond the grid"
+    yield "<div class=wide><table><tr><th>FLOPs<th>N*<th>D*<th>L*<th>audio, h<th>GPU hours<th>cost<th>beyond the grid"
     for one in made["budgets"]:
         yield f"<tr><td>{one['flops']:.3g}"
         for name in ("n", "tokens", "loss"):
@@ -80,4 +86,4 @@ def _budget_table(made: Mapping[str, Any]) -> Iterator[str]:
         for name in ("audio_h", "gpu_h", "cost"):
             yield "<td>" + ("" if one[name] is None else f"{one[name]:.3g}")
         yield f"<td>{one['decades_beyond']:.1f} decades" if one["decades_beyond"] > 0 else "<td>no"
-    yield "</table>"
+    yield "</table></div>"

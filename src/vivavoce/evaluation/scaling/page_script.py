@@ -1,7 +1,9 @@
 """The script of a law's page: two drawings as SVG, and a pair of sliders."""
 
 SCRIPT = r"""
-const W = 760, H = 340, M = 58, shades = ["#2563eb","#dc2626","#059669","#d97706","#7c3aed","#0891b2","#be185d"];
+// as wide as its place, so that words keep their size; R leaves room for half of the last label
+const W = Math.max(280, Math.min(760, document.body.clientWidth - 32)), H = 340, M = 58, R = 26;
+const shades = ["#2563eb","#dc2626","#059669","#d97706","#7c3aed","#0891b2","#be185d"];
 const law = i => Object.fromEntries(["E","A","B","a","b"].map(k => [k, i < 0 ? made.law[k].value : made.refits[k][i]]));
 const at = (w, n, d) => w.E + w.A * n ** -w.a + w.B * d ** -w.b;
 const best = law(-1), refits = made.refits.E.map((_, i) => law(i));
@@ -14,12 +16,12 @@ function interval(n, d) {
 const short = x => x >= 1e4 || x < 1e-2 ? x.toExponential(1).replace("e+", "e") : +x.toPrecision(3) + "";
 function frame(xs, ys, xname, yname) {
   const [x0, x1] = [Math.min(...xs), Math.max(...xs)].map(Math.log), [y0, y1] = [Math.min(...ys), Math.max(...ys)];
-  const px = x => M + (Math.log(x) - x0) / (x1 - x0 || 1) * (W - M - 10);
+  const px = x => M + (Math.log(x) - x0) / (x1 - x0 || 1) * (W - M - R);
   const py = y => 8 + (y1 - y) / (y1 - y0 || 1) * (H - 48);
   let svg = "";
   for (let i = 0; i < 5; i++) {
     const y = y0 + (y1 - y0) * i / 4, x = Math.exp(x0 + (x1 - x0) * i / 4);
-    svg += `<line x1=${M} x2=${W - 10} y1=${py(y)} y2=${py(y)} stroke="#8884"/>` +
+    svg += `<line x1=${M} x2=${W - R} y1=${py(y)} y2=${py(y)} stroke="#8884"/>` +
       `<text x=${M - 4} y=${py(y) + 4} font-size=11 text-anchor=end fill=currentColor>${y.toFixed(2)}</text>` +
       `<text x=${px(x)} y=${H - 24} font-size=11 text-anchor=middle fill=currentColor>${short(x)}</text>`;
   }
