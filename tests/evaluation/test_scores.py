@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.evaluation.comparison import compare
-from vivavoce.evaluation.items import Item, make_items
+from vivavoce.evaluation.items import Item
 from vivavoce.evaluation.metrics import METRICS, make_metric
 from vivavoce.evaluation.scores import Score, mean_score, read_score
 
@@ -56,17 +57,6 @@ def test_no_items_and_repeated_ids_are_refused_and_none_is_counted(name: str) ->
     if name != "instructions":
         with pytest.raises(DataError, match="number of references"):
             metric.score([Item("x", "a", (), "en")])
-
-
-def test_columns_must_be_equally_long() -> None:
-    with pytest.raises(DataError, match="hypotheses 2, references 1"):
-        make_items(["a", "b"], ["a"])
-    with pytest.raises(DataError, match="hypotheses 1, speaker 2"):
-        make_items(["a"], ["a"], speaker=["s", "t"])
-    with pytest.raises(DataError, match="unknown"):
-        make_items(["a"], ["a"], colour=["red"])
-    with pytest.raises(DataError, match="reference is None"):
-        make_items(["a"], [None])  # type: ignore[list-item]
 
 
 def test_unknown_settings_are_refused() -> None:

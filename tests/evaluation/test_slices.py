@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import ConfigError, DataError
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics import make_metric
 from vivavoce.evaluation.slices import UNKNOWN, group_items, score_slices, split_score
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,44 +60,6 @@ class Item:
     snr_db: float | None = None
 
 
-def make_items(
-    hypotheses: Sequence[str | None],
-    references: Sequence[str | Sequence[str]] | None = None,
-    all_language: str | None = None,
-    **columns: Sequence[Any],
-) -> list[Item]:
-    """Make items from columns of equal length.
-
-    Args:
-        hypotheses: One per item; None where the system gave nothing.
-        references: One text, or several, per item; None for metrics without.
-        all_language: Of all items, where there is no column "language".
-        columns: Further fields of `Item` ("id", "speaker", "duration_s"), one value per item. Without "id"
-            items are numbered from 0.
-
-    Raises:
-        DataError: Columns differ in length, or one is no field.
-    """
-    known = {f.name for f in fields(Item)}
-    if unknown := sorted(set(columns) - known):
-        raise DataError(f"columns {', '.join(unknown)} are unknown; known: {', '.join(sorted(known))}.")
-    given: dict[str, Sequence[Any]] = {"hypotheses": hypotheses, **columns}
-    if references is not None:
-        given["references"] = references
-    lengths = {name: len(column) for name, column in given.items()}
-    if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"columns differ in length: {said}; wanted one value per item in each.")
-    made = []
-    for index, hypothesis in enumerate(hypotheses):
-        row = {name: column[index] for name, column in columns.items()}
-        right = () if references is None else references[index]
-        row.setdefault("id", str(index))
-        row.setdefault("language", all_language)
-        made.append(Item(hypothesis=hypothesis, references=_texts(right), **row))
-    return made
-
-
 def checked(items: Sequence[Item], metric: str, num_references: int | None = 1) -> list[Item]:
     """Refuse what no metric can score.
 
@@ -143,10 +105,3 @@ def base_language(item: Item, default: str | None, metric: str) -> str:
             f"{metric}: item {item.id!r} has no language; set it in the item or as the metric's language."
         )
     return language.replace("_", "-").split("-")[0].lower()
-
-
-def _texts(right: Any) -> tuple[str, ...]:
-    texts = (right,) if isinstance(right, str) or right is None else tuple(right)
-    if bad := [text for text in texts if not isinstance(text, str)]:
-        raise DataError(f"a reference is {bad[0]!r}, wanted text; leave such items out of the set.")
-    return texts

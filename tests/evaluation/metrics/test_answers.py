@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics.answers import ExactMatch, RougeL, TokenF1, squad_form, token_f1
 
 

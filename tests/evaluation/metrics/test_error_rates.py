@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics.error_rates import CharacterErrorRate, WordErrorRate
 from vivavoce.evaluation.metrics.normalisers import Normaliser
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.data.build.contract import Fault
 from vivavoce.data.build.texts.language_models import Reply
 from vivavoce.evaluation.comparison import compare
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics.judge import RubricJudge, read_marks
 from vivavoce.evaluation.metrics.rubrics import EMPATHY, RUBRICS, TRAJECTORY, Rubric
 

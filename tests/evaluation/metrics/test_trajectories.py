@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import DataError
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics.trajectories import (
     TrajectoryEdits,
     TrajectoryExact,

@@ -7,9 +7,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
+from tests.evaluation.columns import make_items
 
 from vivavoce.base.errors import ConfigError, DataError
-from vivavoce.evaluation.items import make_items
 from vivavoce.evaluation.metrics.translation import Bleu, ChrF
 
 sacrebleu = pytest.importorskip("sacrebleu")
