@@ -232,7 +232,7 @@ class Exponential(Constant):
     decay: float = 0.999996
 
     def _after_warmup(self, step: int) -> float:
-        return float(self.decay ** (step - self.warmup))
+        return float(self.decay ** (min(step, self.num_steps) - self.warmup))
 
     def _faults(self) -> list[str]:
         faults = super()._faults()
