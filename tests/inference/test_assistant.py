@@ -104,14 +104,11 @@ def test_say_speaks_whole_frames_and_streams(make):
 
 def test_orpheus_prompt_voice_and_defaults(monkeypatch):
     assistant = tiny.text_to_tokens()
-    prompts = []
-    from vivavoce.inference import reading_aloud as module
-
-    turn = module.Turn
+    prompts, turn = [], assistant.turn
     monkeypatch.setattr(
-        module,
-        "Turn",
-        lambda m, p, o, prompt, **more: prompts.append((o, prompt)) or turn(m, p, o, prompt, **more),
+        assistant,
+        "turn",
+        lambda prompt, options, tally: prompts.append((options, prompt)) or turn(prompt, options, tally),
     )
     assistant.say("hi", voice="leo", max_new_tokens=30)
     options, prompt = prompts[0]

@@ -70,7 +70,7 @@ class Assistant:
     def use(self, batcher: Batcher | None) -> None:
         """Run the model in a batcher's thread from now on, or in the caller's; sessions go on as they began."""
         self.calls: Calls = batcher or Calls(self.model)
-        self._transcribing = Transcribing(self.model, self.processor, self.name, self.calls)
+        self._transcribing = Transcribing(self.model, self.processor, self.name)
         self._aloud = ReadingAloud(self.model, self.processor, self.calls)
 
     # what it can do
@@ -202,14 +202,14 @@ class Assistant:
             AudioError: The recording cannot be used.
         """
         self._check_hears()
-        return self._transcribing.whole(source, translate, self.sampling(options))
+        return self._transcribing.whole(source, translate, self.sampling(options), self.turn)
 
     def stream_transcribe(self, source: Any, translate: bool = False, **options: Any) -> Iterator[Delta]:
         """Write down what is said as the model reads it, as ``transcript`` of deltas; arguments and errors as
         ``transcribe``. Models that decide about a whole recording give it in one piece.
         """
         self._check_hears()
-        return self._transcribing.stream(source, translate, self.sampling(options))
+        return self._transcribing.stream(source, translate, self.sampling(options), self.turn)
 
     @property
     def translates(self) -> bool:
@@ -236,7 +236,7 @@ class Assistant:
         self._check_speaks()
         self._check_voice(voice)
         self._aloud.check(text)
-        return self._aloud.whole(text, voice, sampling)
+        return self._aloud.whole(text, voice, sampling, self.turn)
 
     # answers
 
@@ -307,7 +307,7 @@ class Assistant:
         text = self.model.config.refusal_text
         yield Delta(text=text, understood=False)
         if audio:
-            yield from self._aloud.part(text, voice, sampling, tally)
+            yield from self._aloud.part(text, voice, sampling, tally, self.turn)
         tally.reason = "refusal"
 
     def turn(

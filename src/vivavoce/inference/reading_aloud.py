@@ -12,7 +12,7 @@ from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.reply import Delta
 from vivavoce.inference.sampling import SamplingOptions
-from vivavoce.inference.turn import Turn
+from vivavoce.inference.turn import MakeTurn
 from vivavoce.inference.word_source import WordSource, words_of
 from vivavoce.models.config import TokensOut
 from vivavoce.models.processor import SpeechProcessor
@@ -50,26 +50,28 @@ class ReadingAloud:
         if self.aligned and not any(True for _ in words_of(text)):
             raise ConfigError(f"nothing to say: {text!r} has no words.")
 
-    def whole(self, text: str, voice: str | None, sampling: SamplingOptions) -> Iterator[Delta]:
+    def whole(
+        self, text: str, voice: str | None, sampling: SamplingOptions, make_turn: MakeTurn
+    ) -> Iterator[Delta]:
         """Read a text aloud, as an answer of its own."""
         tally = Tally()
         if self.aligned:  # its voice reads words and phones in a context of its own
             tally.read(
                 self._processor, self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]
             )
-        yield from self.part(text, voice, sampling, tally)
+        yield from self.part(text, voice, sampling, tally, make_turn)
         yield Delta(finish=tally.finish())
 
-    def part(self, text: str, voice: str | None, sampling: SamplingOptions, tally: Tally) -> Iterator[Delta]:
+    def part(
+        self, text: str, voice: str | None, sampling: SamplingOptions, tally: Tally, make_turn: MakeTurn
+    ) -> Iterator[Delta]:
         """Read a text aloud, as a part of an answer that counts its tokens."""
         if self.aligned:
             for spoken in self._speaker().stream(words_of(text), voice=voice, seed=sampling.seed):
                 yield self._delta(spoken, tally)
             return
         prompt = {"input_ids": self._prompt(text, voice)}
-        with closing(
-            Turn(self._model, self._processor, sampling, prompt, tally=tally, calls=self._calls)
-        ) as turn:
+        with closing(make_turn(prompt, sampling, tally)) as turn:
             yield from turn.audio_only()
 
     def along(

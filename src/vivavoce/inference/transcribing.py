@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from vivavoce.base.errors import ModelError
-from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.collect import collect
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.reply import Delta, Transcript
 from vivavoce.inference.sampling import SamplingOptions
-from vivavoce.inference.turn import Turn
+from vivavoce.inference.turn import MakeTurn
 from vivavoce.models.audio_parts import read_part
 from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn
 from vivavoce.models.processor import SpeechProcessor
@@ -35,11 +34,10 @@ class Transcribing:
         model: The speech LM.
         processor: Its processor.
         name: For messages.
-        calls: Runs the model.
     """
 
-    def __init__(self, model: SpeechLM, processor: SpeechProcessor, name: str, calls: Calls) -> None:
-        self._model, self._processor, self._name, self._calls = model, processor, name, calls
+    def __init__(self, model: SpeechLM, processor: SpeechProcessor, name: str) -> None:
+        self._model, self._processor, self._name = model, processor, name
 
     @property
     def translate_prompt(self) -> str:
@@ -48,17 +46,21 @@ class Transcribing:
         prompt = ears.prompts.get("translate", "") if isinstance(ears, EmbeddingsIn) else ""
         return prompt.format("English") if "{}" in prompt else ""
 
-    def whole(self, source: Any, translate: bool, sampling: SamplingOptions) -> Transcript:
+    def whole(
+        self, source: Any, translate: bool, sampling: SamplingOptions, make_turn: MakeTurn
+    ) -> Transcript:
         """Write down a recording; as ``Assistant.transcribe``."""
         began, rate = time.perf_counter(), self._processor.sample_rate
         wave = self._read(source)
         seconds = len(wave) / rate
-        reply = collect(self.stream((wave, rate), translate, sampling))
+        reply = collect(self.stream((wave, rate), translate, sampling, make_turn))
         total = time.perf_counter() - began
         timings = {"total_s": total, "rtf": total / seconds}
         return Transcript(reply.transcript, reply.understood, seconds, timings, reply.finish)
 
-    def stream(self, source: Any, translate: bool, sampling: SamplingOptions) -> Iterator[Delta]:
+    def stream(
+        self, source: Any, translate: bool, sampling: SamplingOptions, make_turn: MakeTurn
+    ) -> Iterator[Delta]:
         """Write down a recording piece by piece; as ``Assistant.stream_transcribe``.
 
         Raises:
@@ -71,7 +73,7 @@ class Transcribing:
             raise ModelError(f"{self._name} has no prompt for translating; chat with it about the recording.")
         part = {"type": "audio", "audio": self._read(source), "sampling_rate": self._processor.sample_rate}
         if isinstance(ears, EmbeddingsIn) and ears.transcript_first:
-            return self._deltas([part], None, sampling)
+            return self._deltas([part], None, sampling, make_turn)
         prompt = self.translate_prompt if translate else ears.transcribe_prompt
         if not prompt:
             raise ModelError(
@@ -80,16 +82,18 @@ class Transcribing:
         asked: list[dict[str, Any]] = [{"type": "text", "text": prompt}, part]
         if isinstance(ears, EmbeddingsIn) and ears.clip_after:
             asked.reverse()  # such models were asked after the clip
-        return self._deltas(asked, prompt, sampling)
+        return self._deltas(asked, prompt, sampling, make_turn)
 
     def _deltas(
-        self, content: list[dict[str, Any]], prompt: str | None, sampling: SamplingOptions
+        self,
+        content: list[dict[str, Any]],
+        prompt: str | None,
+        sampling: SamplingOptions,
+        make_turn: MakeTurn,
     ) -> Iterator[Delta]:
         tally, text = Tally(), ""
         asked = self._processor.prepare([{"role": "user", "content": content}])
-        with closing(
-            Turn(self._model, self._processor, sampling, asked, tally=tally, calls=self._calls)
-        ) as turn:
+        with closing(make_turn(asked, sampling, tally)) as turn:
             for piece in turn.transcript() if prompt is None else turn.text():
                 if piece and not is_unclear(piece, self._model.config):
                     text += piece

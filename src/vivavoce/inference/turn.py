@@ -280,3 +280,7 @@ class Turn:
             inside=inside,
             length=length,
         )
+
+
+# (prompt, checked options, where tokens are counted) -> one answer to it
+MakeTurn = Callable[[dict[str, Any], SamplingOptions, Tally], Turn]
