@@ -127,7 +127,7 @@ def test_transcribe_with_a_deaf_model_says_so_once(run, stand_in, tone, monkeypa
 
 def test_say_from_the_command_line_and_a_pipe(run, stand_in, tmp_path):
     outcome = run("say", "hello there", "--out", "new/a.flac", "--voice", "low", "--seed", 4)
-    assert (outcome.code, outcome.text, outcome.err) == (0, "new/a.flac  1.00 s\n", "")
+    assert (outcome.code, outcome.text, outcome.err) == (0, "new/a.flac  1.00 s\n", "made the folder new\n")
     assert audio_info(tmp_path / "new" / "a.flac").num_samples == 24_000
     row = run("say", "-", "--out", "b.wav", "--json", stdin=b"from a pipe\n").json
     assert (row["text"], row["seconds"], row["audio"]) == ("from a pipe", 1.0, "b.wav")

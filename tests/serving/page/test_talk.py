@@ -67,7 +67,7 @@ def test_hold_to_talk(page: Page) -> None:
         assert session["output_modalities"] == ["audio"]
         heard = np.frombuffer(bytes(script.heard), "<i2") / 32768
         assert 1.7 < len(heard) / 24000 < 2.5
-        assert likeness(heard) > 0.999
+        assert likeness(heard) > 0.99  # a busy browser may lose a few samples of its fake microphone
 
 
 @pytest.mark.slow

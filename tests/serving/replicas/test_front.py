@@ -223,8 +223,8 @@ def test_limits_and_keys_are_checked_in_front(two):
             fake.hold.set()
         waiting.join()
         assert {s["caller"] for fake in two for s in fake.seen} == {"key 0", "key 1"}
-        codes = [client.post("/v1/audio/speech", content=b"x").status_code for _ in range(5)]
-        assert codes[-1] == 429 and 201 in codes
+        codes = [client.post("/v1/audio/speech", content=b"x").status_code for _ in range(9)]
+        assert 429 in codes and 201 in codes  # a minute may begin in between
 
 
 def test_another_one_answers_if_one_is_gone(two):
