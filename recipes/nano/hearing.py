@@ -1,4 +1,4 @@
-"""Batches that teach hearing and answering: speech -> transcript -> answer, and the same facts as text.
+"""Batches that teach hearing and answering: speech -> transcript -> answer (typed turns are in reading.py).
 
 Every step has its own random generators, made from the seed and the step, so a resumed run sees exactly what an
 uninterrupted one would have.
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions
+from domain import DIGITS, all_items, held_out_facts, held_out_questions
+from reading import Conversations
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 
@@ -117,12 +118,6 @@ class HearingData:
         self.speakers = speakers if self.people else ()
         items = all_items()
         unseen = held_out_facts(items)
-        self.facts = [(i.question, i.answer) for i in items if i.fact not in unseen]
-        by_kind: dict[str, list[tuple[str, str]]] = {}
-        for item in items:
-            if item.fact not in unseen:
-                by_kind.setdefault(item.kind, []).append((item.question, item.answer))
-        self.by_kind = by_kind
         unheard = held_out_questions(items)
         self.sums = [
             (i.question, i.answer)
@@ -130,6 +125,7 @@ class HearingData:
             if i.kind == "arithmetic" and i.fact not in unseen and i.question not in unheard
             if sum(word in DIGITS for word in i.question.split()) == 2
         ]
+        self.reading = Conversations(tokenizer)
         get = tokenizer.convert_tokens_to_ids
         self.user, self.heard = get("<|user|>"), get("<|heard|>")
         self.assistant, self.end, self.unclear = get("<|assistant|>"), get("<|end|>"), get("<|unclear|>")
@@ -215,18 +211,6 @@ class HearingData:
         wave = augment(self._wave(row), HEAR_RATE, noise, strength=strength, voices=voices)
         return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
 
-    def text_turn(self, rng: random.Random) -> tuple[str, str]:
-        """A typed question with its answer; half the draws are arithmetic, which has the most facts."""
-        u = rng.random()
-        if u < 0.1:
-            item = draw_open(rng)
-            return item.question, item.answer
-        if u < 0.5:
-            return rng.choice(self.by_kind["arithmetic"])
-        if u < 0.65:
-            return rng.choice(self.facts)
-        return rng.choice(self.by_kind[rng.choice(list(self.by_kind))])
-
     def batch(self, rng: random.Random, size: int, strength: float) -> list[HearingBatch]:
         """Two batches of ``size`` / 2, short and long clips apart, so that padding stays small."""
         drawn = sorted((self.draw(rng, strength) for _ in range(size)), key=lambda row: len(row[0]))
@@ -279,37 +263,7 @@ class HearingData:
             row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
             history: list[int] = []
             if rng.random() < 0.25:  # an earlier typed turn, so that a conversation can go on
-                question, reply = self.text_turn(rng)
-                history = [
-                    self.user,
-                    self.heard,
-                    *self.ids(question),
-                    self.assistant,
-                    *self.ids(reply),
-                    self.end,
-                ]
+                history = self.reading.turn_ids(*self.reading.turn(rng))
             before.append([*history, self.user])
             after.append(row)
         return HearingBatch(features, lengths, transcripts, before, after)
-
-    def text_batch(self, rng: random.Random, size: int) -> tuple[Tensor, Tensor]:
-        """Typed conversations of one or two turns: ids [B, L] and labels (questions and answers)."""
-        rows, targets = [], []
-        for _ in range(size):
-            ids: list[int] = []
-            labels: list[int] = []
-            for _ in range(rng.choice([1, 1, 2])):
-                question, answer = self.text_turn(rng)
-                ask = [self.user, self.heard, *self.ids(question), self.assistant]
-                reply = [*self.ids(answer), self.end]
-                ids += ask + reply
-                # the question too: what may be asked, also where it was never heard, is the transcript's prior
-                labels += [-100, -100, *ask[2:], *reply]
-            rows.append(ids)
-            targets.append(labels)
-        width = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id
-        return (
-            torch.tensor([r + [pad] * (width - len(r)) for r in rows]),
-            torch.tensor([t + [-100] * (width - len(t)) for t in targets]),
-        )

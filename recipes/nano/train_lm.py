@@ -25,6 +25,7 @@ import torch
 import torch.distributed as dist
 from hearing import SPEAKERS, HearingData
 from network import Nano
+from reading import Conversations
 from torch import nn
 from transformers import AutoTokenizer
 
@@ -73,8 +74,8 @@ def hear(
     return out
 
 
-def text(model: Nano, data: HearingData, rng: random.Random, size: int) -> dict[str, float]:
-    ids, labels = data.text_batch(rng, size)
+def text(model: Nano, data: Conversations, rng: random.Random, size: int) -> dict[str, float]:
+    ids, labels = data.batch(rng, size)
     with torch.autocast("cpu", torch.bfloat16):
         loss = model.text_loss(ids, labels)
     loss.backward()
@@ -156,7 +157,7 @@ def main() -> None:
             losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, plan))
         if rank == world - 1:
             size = 3 * args.text_batch if warm else args.text_batch
-            losses |= text(model, hearing, random.Random(f"read {args.seed} {step}"), size)
+            losses |= text(model, hearing.reading, random.Random(f"read {args.seed} {step}"), size)
         if speaking is not None and rank == world - 1:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))
