@@ -73,7 +73,8 @@ FIXED = [
 ]
 
 
-def _pairs(text: str) -> list[tuple[str, str]]:
+def pairs(text: str) -> list[tuple[str, str]]:
+    """Read a table of the form "a dog four, a bird two"; the last word of each row is the answer."""
     rows = [row.strip().rsplit(" ", 1) for row in text.split(",")]
     return [(a, b) for a, b in rows]
 
@@ -163,7 +164,7 @@ def _calendar() -> list[Item]:
 def _words() -> list[Item]:
     rows = []
     seen: set[str] = set()
-    for a, b in _pairs(OPPOSITES):
+    for a, b in pairs(OPPOSITES):
         for x, y in ((a, b), (b, a)):
             if x not in seen:  # "light" opposes both dark and heavy: the first pair counts
                 seen.add(x)
@@ -172,16 +173,16 @@ def _words() -> list[Item]:
     for word in SPELLINGS:
         for form in (f"how do you spell {word}", f"spell {word}"):
             rows.append(Item("spelling", form, " ".join(word), f"spell {word}"))
-    for thing, color in _pairs(COLORS):
+    for thing, color in pairs(COLORS):
         rows.append(Item("color", f"what color is {thing}", color, f"color {thing}"))
-    for animal, sound in _pairs(SOUNDS):
+    for animal, sound in pairs(SOUNDS):
         rows.append(Item("animal", f"what does a {animal} say", sound, f"sound {animal}"))
-    for animal, baby in _pairs(BABIES):
+    for animal, baby in pairs(BABIES):
         rows.append(Item("animal", f"what is a baby {animal} called", baby, f"baby {animal}"))
-    for country, city in _pairs(CAPITALS):
+    for country, city in pairs(CAPITALS):
         for form in (f"what is the capital of {country}", f"the capital of {country}"):
             rows.append(Item("capital", form, city, f"capital {country}"))
-    for one, many in _pairs(PLURALS):
+    for one, many in pairs(PLURALS):
         for form in (f"what is the plural of {one}", f"the plural of {one}"):
             rows.append(Item("plural", form, many, f"plural {one}"))
     for row in COUNTS.split(", "):
@@ -196,7 +197,7 @@ def all_items() -> list[Item]:
     return _arithmetic() + _numbers() + _calendar() + _words()
 
 
-ANIMALS = [a for a, _ in _pairs(SOUNDS)] + ["horse", "bear", "bird", "fish", "mouse"]
+ANIMALS = [a for a, _ in pairs(SOUNDS)] + ["horse", "bear", "bird", "fish", "mouse"]
 SHADES = "red blue green yellow black white brown orange".split()
 
 

@@ -1,5 +1,7 @@
 """Speak the domain with espeak-ng and flite: python recipes/nano/make_speech.py --out runs/nano/speech
 
+    python recipes/nano/make_speech.py --plan more --out runs/nano2/more_speech   # follow-ups, sentences, rare words
+
 Writes numbered shards (24 kHz int16 samples and one JSON row per utterance), each complete or absent, so a
 stopped run goes on where it was. Splits: train; test_sentence (known voices, sentences never spoken in
 training, a tenth of the arithmetic facts never trained at all); test_voice (voices never used in training);
@@ -23,7 +25,9 @@ import numpy as np
 import sentences
 import soundfile
 import soxr
-from domain import DIGITS, all_items, draw_open, held_out_facts, held_out_questions
+from domain import DIGITS, Item, all_items, draw_open, held_out_facts, held_out_questions
+from follow_ups import TELLABLE, follow_up_questions, held_out_follow_ups, opening
+from full_sentences import held_out_sentence_questions, sentence_items
 
 RATE = 24_000
 Speak = Callable[[dict], tuple[dict, np.ndarray | None]]
@@ -146,6 +150,74 @@ def plan(scale: float, seed: int = 1) -> list[dict]:
     return jobs[tests_from:] + jobs[:tests_from]
 
 
+def plan_more(scale: float, seed: int = 2) -> list[dict]:
+    """Follow-ups (kind "follow": the answer hangs on what was said before), questions that want a sentence, things
+    told, and questions whose words are seldom heard; 5,700 utterances and 300 to test with."""
+    rng = random.Random(seed)
+    unseen, items = held_out_facts(all_items()), all_items()
+    questions = held_out_questions(items) | held_out_sentence_questions() | held_out_follow_ups()
+    follow_ups = [q for q in follow_up_questions() if q not in questions]
+    steps = [
+        q
+        for q in follow_ups
+        if q.startswith(("and plus", "and minus", "and times", "plus", "minus", "times"))
+    ]
+    others = sorted(set(follow_ups) - set(steps))
+    fixed = [q for q in others if not q.startswith(("what about", "and "))] + [
+        q for q in others if " that" in q
+    ]
+    by_kind: dict[str, list] = {}
+    for item in sentence_items():
+        if item.fact not in unseen and item.question not in questions:
+            by_kind.setdefault(item.kind, []).append(item)
+    known = [i for i in items if i.fact not in unseen and i.question not in questions]
+    jobs: list[dict] = []
+
+    def add(split: str, voice: str, kind: str, text: str, answer: str) -> None:
+        row = {"split": split, "voice": voice, "kind": kind, "text": text, "answer": answer}
+        jobs.append({**row, "seed": rng.randrange(1 << 30)})
+
+    for count, texts in ((900, steps), (700, others), (500, fixed)):
+        for _ in range(int(count * scale)):
+            add("train", draw_voice(rng), "follow", rng.choice(texts), "")
+    for form, count in zip(TELLABLE, (250, 80, 120), strict=True):
+        for _ in range(int(count * scale)):
+            turn = opening(form.format(rng.choice(TELLABLE[form])))
+            add("train", draw_voice(rng), "told", turn.question, turn.answer)
+    for _ in range(int(1200 * scale)):
+        item = rng.choice(by_kind[rng.choice(list(by_kind))])
+        add("train", draw_voice(rng), item.kind, item.question, item.answer)
+    for item in rarest(known, int(1950 * scale)):
+        add("train", draw_voice(rng), item.kind, item.question, item.answer)
+    rng.shuffle(jobs)
+    tests_from, new = len(jobs), [i for i in sentence_items() if i.question in questions or i.fact in unseen]
+    for split, voices in (("test_sentence", None), ("test_voice", HELD_OUT_VOICES)):
+        for _ in range(75):
+            text = rng.choice(sorted(held_out_follow_ups()) if voices is None else follow_ups)
+            add(split, rng.choice(voices) if voices else draw_voice(rng), "follow", text, "")
+            item = rng.choice(new if voices is None else by_kind[rng.choice(list(by_kind))])
+            add(
+                split,
+                rng.choice(voices) if voices else draw_voice(rng),
+                item.kind,
+                item.question,
+                item.answer,
+            )
+    return jobs[tests_from:] + jobs[:tests_from]
+
+
+def rarest(items: list[Item], count: int) -> list[Item]:
+    """Questions drawn so that words which stand in few of them are heard nearly as often as the others."""
+    rng = random.Random(5)
+    by_word: dict[str, list[Item]] = {}
+    for item in items:
+        for word in item.question.split():
+            by_word.setdefault(word, []).append(item)
+    words = sorted(by_word, key=lambda word: (len(by_word[word]), word))
+    rare = words[: len(words) * 3 // 4]
+    return [rng.choice(by_word[rare[i % len(rare)]]) for i in range(count)]
+
+
 def write_shards(jobs: list[dict], speak_one: Speak, out: Path, processes: int) -> None:
     """Synthesise all jobs, in shards; those that are complete stay."""
     out.mkdir(parents=True, exist_ok=True)
@@ -175,10 +247,12 @@ def write_shards(jobs: list[dict], speak_one: Speak, out: Path, processes: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full 26,000 utterances")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full plan")
+    parser.add_argument("--plan", choices=["first", "more"], default="first")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    write_shards(plan(args.scale), speak, args.out, args.processes)
+    jobs = plan(args.scale) if args.plan == "first" else plan_more(args.scale)
+    write_shards(jobs, speak, args.out, args.processes)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """The bundle's closed vocabulary: one token per word of the domain, per letter and per phone.
 
-python recipes/nano/make_tokenizer.py --out runs/nano/tokenizer
+python recipes/nano/make_tokenizer.py --out runs/nano2/tokenizer
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from domain import vocabulary
+from follow_ups import added_words
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -46,10 +48,16 @@ CHAT_TEMPLATE = (
 )
 
 
-def build() -> PreTrainedTokenizerFast:
-    """Special tokens, then phones, then the words of the domain in alphabetical order."""
+def build(added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Special tokens, phones and the words of the first edition in alphabetical order; then what was added.
+
+    Ids never change, so that weights of before can be loaded and grown (growing.py).
+
+    Args:
+        added: Words and ``<|...|>`` tokens that follow, in this order.
+    """
     phones = [f"<|ph_{p}|>" for p in PHONES]
-    names = [*SPECIALS, *phones, *vocabulary()]
+    names = [*SPECIALS, *phones, *vocabulary(), *added]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
@@ -57,7 +65,7 @@ def build() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<|end|>",
-        additional_special_tokens=[n for n in (*SPECIALS, *phones) if n not in ("<pad>", "<unk>", "<|end|>")],
+        additional_special_tokens=[n for n in names if n.startswith("<") and n not in ("<pad>", "<unk>", "<|end|>")],
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
     fast.chat_template = CHAT_TEMPLATE
@@ -67,8 +75,11 @@ def build() -> PreTrainedTokenizerFast:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--edition", type=int, choices=[1, 2], default=2, help="1: single questions, 423 tokens"
+    )
     args = parser.parse_args()
-    tokenizer = build()
+    tokenizer = build(added_words() if args.edition == 2 else ())
     tokenizer.save_pretrained(args.out)
     print(f"{len(tokenizer)} tokens in {args.out}")
 
