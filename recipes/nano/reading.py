@@ -53,7 +53,8 @@ class Conversations:
         self.by_kind: dict[str, list[tuple[str, str]]] = {}
         for item in items:
             self.by_kind.setdefault(item.kind, []).append((item.question, item.answer))
-        self.follows = "sentence" in tokenizer.get_vocab()
+        get = tokenizer.convert_tokens_to_ids
+        self.follows = get("sentence") not in (None, get("<unk>"))
         self.sentences: dict[str, list[str]] = {}
         self.by_value: dict[int, list[str]] = {}
         if self.follows:
@@ -64,7 +65,6 @@ class Conversations:
                 if answer in VALUES:
                     self.by_value.setdefault(VALUES[answer], []).append(question)
             self.starters = follow_up_questions()
-        get = tokenizer.convert_tokens_to_ids
         self.user, self.heard = get("<|user|>"), get("<|heard|>")
         self.assistant, self.end = get("<|assistant|>"), get("<|end|>")
 
