@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,11 +92,46 @@ def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
+class Permits:
+    """Permissions to go on, given to threads in the order in which they asked.
+
+    A semaphore gives in any order: a thread that is done with one may take the next before one that waits wakes up.
+    """
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._waiting: deque[threading.Event] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Threads that asked and have none."""
+        return len(self._waiting)
+
+    def let(self, count: int) -> None:
+        """Give so many, now or to who asks later."""
+        with self._lock:
+            self._left += count
+            while self._left and self._waiting:
+                self._left -= 1
+                self._waiting.popleft().set()
+
+    def take(self) -> None:
+        """Wait for one."""
+        given = threading.Event()
+        with self._lock:
+            if self._left:  # then nobody waits
+                self._left -= 1
+                return
+            self._waiting.append(given)
+        given.wait()
+
+
 class Patient(Engine):
     """A model that says one word per permission.
 
     Attributes:
-        permits: Released once per word; a large number lets it run.
+        permits: One per word; a large number lets it run.
         said: Words so far, over all requests.
         closed: Answers that were ended or given up.
     """
@@ -111,7 +147,7 @@ class Patient(Engine):
 
     def __init__(self, words: int = 20) -> None:
         self.name, self.words = "patient", words
-        self.permits = threading.Semaphore(0)
+        self.permits = Permits()
         self.said, self.closed = 0, 0
         self.fault: Exception | None = None
 
@@ -122,15 +158,14 @@ class Patient(Engine):
         pass
 
     def let(self, words: int) -> None:
-        for _ in range(words):
-            self.permits.release()
+        self.permits.let(words)
 
     def chat(
         self, messages: Any, audio: bool, voice: str | None, options: Any, tools: Any = ()
     ) -> Iterator[Delta]:
         try:
             for _ in range(self.words):
-                self.permits.acquire()
+                self.permits.take()
                 if self.fault is not None:
                     raise self.fault
                 self.said += 1

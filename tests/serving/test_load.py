@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -72,6 +74,40 @@ def test_a_caller_who_leaves_frees_the_worker(live: Live, patient: Patient, stre
     assert ask(live).choices[0].message.content == " ".join(["word"] * 20)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/speech"])
+def test_a_caller_who_leaves_as_the_answer_begins_frees_the_worker(
+    live: Live, patient: Patient, path: str
+) -> None:
+    body = {"model": "patient", "messages": ASKED, "stream": True}
+    if path.endswith("speech"):
+        body = {"model": "patient", "input": "some words", "voice": "default", "response_format": "pcm"}
+        patient.let(1)
+    told = iter([{"type": "http.request", "body": json.dumps(body).encode()}])
+    begun = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        for message in told:
+            return message
+        if not begun.is_set():  # while the first result is waited for
+            begun.set()
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        await asyncio.sleep(60)  # the socket takes nothing
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {KEY}".encode()), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "scheme": "http", "http_version": "1.1",
+    }  # fmt: skip
+    asyncio.run(live.server(scope, receive, send))
+    assert live.server.service.metrics.disconnected.value() == 1
+    patient.let(1)
+    until(lambda: patient.closed == 1 and idle(live))
+    assert patient.said <= 2
+
+
 def test_leaving_the_queue(live: Live, patient: Patient) -> None:
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, live)
@@ -95,10 +131,12 @@ def test_several_are_worked_on_at_once_and_who_leaves_frees_a_slot(patient: Pati
         until(lambda: worker.queued == 1)
         with pytest.raises(openai.InternalServerError, match="1 requests wait"):
             ask(live)
+        until(lambda: patient.permits.waiting == 2)
         stream.close()
         until(lambda: live.server.service.metrics.disconnected.value() == 1)
         patient.let(2)  # each of the two says one more word
         until(lambda: worker.queued == 0)
+        assert patient.closed == 1, "the third began because the first answer had ended"
         patient.let(60)
         assert other.result().choices and third.result().choices
         until(lambda: worker.working == 0)

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from vivavoce.inference.finish import Finish, TokenLogprob
 from vivavoce.serving.encoding import StreamEncoder, check_format, whole
 from vivavoce.serving.logprobs import content
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.requests import ChatRequest, check_voice
-from vivavoce.serving.service import Results, Service, collected, service_of
+from vivavoce.serving.service import Results, Service, Streamed, collected, service_of
 from vivavoce.serving.tool_calls import ToolCalls
 
 FORMATS = ("wav", "mp3", "flac", "opus", "pcm16")
@@ -101,9 +101,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
     if body.stream:
         results = await Results.of(request, work.run)
         stream = results.events(_Chunks(service, body, caller).rows, "[DONE]")
-        return StreamingResponse(
-            stream, media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-        )
+        return Streamed(results, stream, "text/event-stream", {"Cache-Control": "no-cache"})
     made = await collected(request, work.run)
     answers = [result for kind, result, _ in made if kind == "end"]
     usage = next(result for kind, result, _ in made if kind == "usage")

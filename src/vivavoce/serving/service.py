@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from vivavoce.serving.decoding import Decoder
 from vivavoce.serving.engine import Engine
@@ -89,6 +91,7 @@ async def while_connected(request: Request, job: Job, wanted: Awaitable[T]) -> T
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
+        job.cancel()
         service_of(request).metrics.disconnected.add()
         raise Refusal(499, "the caller left.", "disconnected")
     finally:
@@ -111,7 +114,7 @@ async def collected(request: Request, make: Callable[[], Iterator[Any]]) -> list
 class Results:
     """Results of some work as they come; the first is there already, so that errors before it have a status.
 
-    To be closed in every case: work that nobody wants is cancelled then.
+    To be closed in every case, which ``Streamed`` does: work that nobody wants is cancelled then.
     """
 
     def __init__(self, request: Request, job: Job, first: Any) -> None:
@@ -136,8 +139,9 @@ class Results:
         self._ended = True
 
     def close(self) -> None:
-        """Cancel what is left."""
+        """Cancel what is left; may be called again."""
         if not self._ended:
+            self._ended = True
             self._job.cancel()
             service_of(self._request).metrics.disconnected.add()
 
@@ -160,5 +164,33 @@ class Results:
             refusal = as_refusal(error, self._request.scope.get("request_id", ""))
             body = error_body(refusal.status_code, refusal.detail, refusal.code)
             yield f"data: {json.dumps(body)}\n\n".encode()
+
+
+class Streamed(StreamingResponse):
+    """A response made of results, which closes them however it ends.
+
+    What makes its bytes cannot: a caller who leaves before the first of them leaves it without a start, and Python
+    runs no ``finally`` of an iterator that never began.
+
+    Args:
+        results: Closed at the end.
+        content: Bytes made of them.
+        media_type: Of the bytes.
+        headers: More of them.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        content: AsyncIterator[bytes],
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(content, headers=headers, media_type=media_type)
+        self._results = results
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self.close()
+            self._results.close()

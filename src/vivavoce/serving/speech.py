@@ -16,7 +16,7 @@ from vivavoce.inference.finish import Finish
 from vivavoce.serving.encoding import MEDIA_TYPES, StreamEncoder, check_format
 from vivavoce.serving.refusals import Refusal
 from vivavoce.serving.requests import SpeechRequest, check_voice, voice_name
-from vivavoce.serving.service import Results, Service, service_of
+from vivavoce.serving.service import Results, Service, Streamed, service_of
 
 FORMATS = ("mp3", "opus", "ogg", "flac", "wav", "pcm")
 SPEEDS = (0.5, 2.0)
@@ -49,8 +49,8 @@ async def speech(body: SpeechRequest, request: Request) -> StreamingResponse:
     began = request.scope["began"]
     results = await Results.of(request, lambda: _spoken(service, body, form, began))
     if body.stream_format == "sse":
-        return StreamingResponse(results.events(_rows), media_type="text/event-stream")
-    return StreamingResponse(_bytes(results), media_type=MEDIA_TYPES[form])
+        return Streamed(results, results.events(_rows), "text/event-stream")
+    return Streamed(results, _bytes(results), MEDIA_TYPES[form])
 
 
 def _spoken(service: Service, body: SpeechRequest, form: str, began: float) -> Iterator[tuple[bytes, Any]]:
@@ -85,12 +85,9 @@ def _waves(service: Service, body: SpeechRequest) -> Iterator[tuple[np.ndarray, 
 
 
 async def _bytes(results: Results) -> AsyncIterator[bytes]:
-    try:
-        async for data, _ in results:
-            if data:
-                yield data
-    finally:
-        results.close()
+    async for data, _ in results:
+        if data:
+            yield data
 
 
 def _rows(result: tuple[bytes, Any]) -> Iterator[dict[str, Any]]:

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, File, Form, Request, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vivavoce.inference.finish import Finish
 from vivavoce.serving.refusals import Refusal
-from vivavoce.serving.service import Results, Service, collected, service_of
+from vivavoce.serving.service import Results, Service, Streamed, collected, service_of
 
 FORMATS = ("json", "text", "verbose_json", "srt", "vtt")
 
@@ -143,7 +143,7 @@ class _Work:
     async def answer(self, request: Request, waveform: np.ndarray, stream: bool = False) -> Any:
         if stream:
             results = await Results.of(request, lambda: self._run(waveform))
-            return StreamingResponse(results.events(_rows), media_type="text/event-stream")
+            return Streamed(results, results.events(_rows), "text/event-stream")
         _, heard = (await collected(request, lambda: self._run(waveform)))[-1]
         return self._response(heard, len(waveform) / self.service.engine.hearing_hz)
 

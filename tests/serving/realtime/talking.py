@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import openai
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
-from tests.serving.live import Live
+from tests.serving.live import Live, Permits
 
 from vivavoce.inference.reply import Delta
 from vivavoce.inference.session import Session
@@ -140,18 +139,18 @@ class Gated(Engine):
     """A model whose sessions say one delta per permit.
 
     Attributes:
-        permits: Released once per delta.
+        permits: One per delta.
         sessions: Made so far.
     """
 
     def __init__(self, assistant: Any, name: str = "nano") -> None:
         super().__init__(assistant, name)
-        self.permits = threading.Semaphore(0)
+        self.permits = Permits()
         self.num_sessions = 0
         self.fault: Exception | None = None
 
     def let(self, deltas: int) -> None:
-        self.permits.release(deltas)
+        self.permits.let(deltas)
 
     def session(self) -> Session:
         self.num_sessions += 1
@@ -168,7 +167,7 @@ class _Gated(Session):
 
     def _slowly(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
         for delta in deltas:
-            self._engine.permits.acquire()
+            self._engine.permits.take()
             if self._engine.fault is not None:
                 raise self._engine.fault
             yield delta

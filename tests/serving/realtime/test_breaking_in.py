@@ -209,6 +209,7 @@ def test_a_client_that_is_gone_leaves_nothing(live: Live, gated: Gated, spoken: 
     before = left()
     for speaks in (True, False):
         asyncio.run(run(speaks))
+        until(lambda: not live.server.realtime.connections)
         gated.let(1)  # the model notices at its next delta
         # what tests before this one left may go meanwhile
         until(lambda: all(now <= then for now, then in zip(left(), before, strict=True)))
