@@ -56,7 +56,9 @@ class HearingBatch:
     features: Tensor  # [B, M, T]
     lengths: Tensor  # [B]
     transcripts: list[list[int]]  # CTC targets, empty for what must be refused
-    before: list[list[int]]  # tokens before the audio, ends with <|user|>
+    before: list[
+        list[int]
+    ]  # tokens before the audio, ends with <|user|>; -1 - j is the audio of row j, heard earlier
     after: list[list[int]]  # <|heard|> ... <|end|>; all after the first are trained
 
 
@@ -71,6 +73,8 @@ class HearingData:
         people_share: Share of rows that are real digits.
         more_digits: Folder of make_digits.py, or None for what ``speech`` has.
         digit_share: Share of rows that are synthetic digits of ``more_digits``.
+        more_speech: Second folder of make_speech.py (``--plan more``), or None. Its follow-ups get their answer from a
+            conversation drawn before them.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class HearingData:
         people_share: float = 0.2,
         more_digits: Path | None = None,
         digit_share: float = 0.2,
+        more_speech: Path | None = None,
     ) -> None:
         self.tokenizer, self.mel, self.people_share, self.variety = (
             tokenizer,
@@ -89,7 +94,7 @@ class HearingData:
             people_share,
             Variety(),
         )
-        self.shards = SpeechShards(speech, {"train", "unknown"})
+        self.shards = SpeechShards(speech, {"train", "unknown"}, more_speech)
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
             kinds[
@@ -256,14 +261,13 @@ class HearingData:
         for i, clip in enumerate(clips):
             features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []
-        for _, text, answer in drawn:
+        said = [(text, answer) for _, text, answer in drawn]
+        for text, answer in said:
             words = self.ids(text)
             transcripts.append(words)
+            history, answer = self.reading.history(rng, text, answer, said)
             row = [self.heard, *(words or [self.unclear])]
             row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
-            history: list[int] = []
-            if rng.random() < 0.25:  # an earlier typed turn, so that a conversation can go on
-                history = self.reading.turn_ids(*self.reading.turn(rng))
             before.append([*history, self.user])
             after.append(row)
         return HearingBatch(features, lengths, transcripts, before, after)

@@ -17,6 +17,7 @@ from follow_ups import (
     OPERATIONS,
     TEMPLATES,
     TOLD,
+    UNKNOWN,
     VALUES,
     Turn,
     about,
@@ -106,27 +107,60 @@ class Conversations:
             turns.append(made or self.opening(rng))
         return turns
 
-    def before(self, rng: random.Random, text: str, answer: str = "", limit: int = 5) -> list[Turn]:
-        """A conversation of 0 to ``limit`` typed turns whose next question is ``text``; its turn is the last.
+    def before(
+        self, rng: random.Random, text: str, answer: str = "", heard: Sequence[Turn] = ()
+    ) -> list[Turn]:
+        """A conversation of 1 to 6 turns whose last question is ``text``.
 
         Args:
             rng: Of the step.
             text: Any question of the domain, such as the transcript of a recording.
             answer: Its answer, for a question that needs nothing before it.
-            limit: Most turns before it.
+            heard: Turns that may stand just before it, as they are.
         """
-        count = min(limit, rng.choice(TURNS) - 1)
+        count = rng.choice(TURNS) - 1
         if not needs_before(text):
-            return [*self.conversation(rng, count), opening(text, answer)]
+            earlier = self.conversation(rng, count) if rng.random() < 0.5 else []
+            if earlier and heard and rng.random() < 0.4:
+                earlier[-1] = rng.choice(heard)
+            return [*earlier, opening(text, answer)]
+        fitting = [turn for turn in heard if reply([turn], text)]
         for _ in range(30):
             turns = self.conversation(rng, max(0, count - 1))
-            turns += self._ground(rng, text)
-            if rng.random() < 0.15 and len(turns) < limit:
+            turns += [rng.choice(fitting)] if fitting and rng.random() < 0.5 else self._ground(rng, text)
+            if rng.random() < 0.15 and len(turns) < 5:
                 turns.append(opening(*rng.choice(self.by_kind["talk"])))
             made = reply(turns, text)
             if made and made.fact not in held_out_steps():
                 return [*turns, made]
-        return [Turn(text, "i do not know", "")]
+        return [Turn(text, UNKNOWN, "")]
+
+    def history(
+        self, rng: random.Random, text: str, answer: str, batch: Sequence[tuple[str, str]]
+    ) -> tuple[list[int], str]:
+        """What was said before a recording, and the answer that it then wants.
+
+        Args:
+            rng: Of the step.
+            text: Its transcript; "" if it must be refused.
+            answer: "" for a follow-up, whose answer hangs on the history.
+            batch: (transcript, answer) of the batch's recordings; some come earlier in the conversation too.
+
+        Returns:
+            Token ids, -1 - j for the audio of the batch's recording j; and the answer.
+        """
+        if not self.follows:  # the first edition: at most one typed turn
+            return (self.turn_ids(*self.turn(rng)) if rng.random() < 0.25 else []), answer
+        rows = {opening(*row): j for j, row in enumerate(batch) if row[0] and not needs_before(row[0])}
+        if not text:
+            turns = [*self.conversation(rng, rng.choice(TURNS) - 1), Turn("", "", "")]
+        else:
+            turns = self.before(rng, text, answer, list(rows))
+        ids: list[int] = []
+        for turn in turns[:-1]:
+            row = self.turn_ids(turn.question, turn.answer)
+            ids += [row[0], -1 - rows[turn], *row[1:]] if turn in rows else row
+        return ids, turns[-1].answer
 
     def _ground(self, rng: random.Random, text: str) -> list[Turn]:
         """A turn that a follow-up can stand on."""
@@ -150,10 +184,6 @@ class Conversations:
     def turn_ids(self, question: str, answer: str) -> list[int]:
         """A whole typed turn, from <|user|> to <|end|>."""
         return [self.user, self.heard, *self.ids(question), self.assistant, *self.ids(answer), self.end]
-
-    def history_ids(self, turns: Sequence[Turn]) -> list[int]:
-        """Typed turns one after another."""
-        return [i for turn in turns for i in self.turn_ids(turn.question, turn.answer)]
 
     def batch(self, rng: random.Random, size: int) -> tuple[Tensor, Tensor]:
         """Typed conversations: ids [B, L] and labels (questions and answers)."""
