@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from hearing import HearingBatch
-from speaking import SpeakingBatch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vivavoce.models.connectors.stack import StackConfig, StackProjector
 from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
+from vivavoce.models.voice.teaching import SpeakingBatch, speaking_losses
 
 WIDTH = 256
 
@@ -75,10 +77,14 @@ class Nano(nn.Module):
         )
         rows, labels = [], []
         for i, (before, after) in enumerate(zip(batch.before, batch.after, strict=True)):
-            heard = audio[i, : int(counts[i])]
-            tokens = embed(torch.tensor(before + after)).to(heard.dtype)
-            rows.append(torch.cat([tokens[: len(before)], heard, tokens[len(before) :]]))
-            skip = len(before) + len(heard) + 1
+            pieces: list[Tensor] = []  # of tokens, and of what was heard now or earlier in the conversation
+            for audible, ids in groupby([*before, -1 - i, *after], lambda token: token < 0):
+                for j in [-1 - token for token in ids] if audible else ():
+                    pieces.append(audio[j, : int(counts[j])])
+                if not audible:
+                    pieces.append(embed(torch.tensor(list(ids))).to(audio.dtype))
+            rows.append(torch.cat(pieces))
+            skip = len(rows[-1]) - len(after) + 1
             labels.append(torch.cat([torch.full((skip,), -100), torch.tensor(after[1:])]))
         width = -(-max(map(len, rows)) // 16) * 16
         embeds = torch.stack([F.pad(r, (0, 0, 0, width - len(r))) for r in rows])
@@ -88,18 +94,4 @@ class Nano(nn.Module):
     def speaking_loss(self, batch: SpeakingBatch) -> tuple[Tensor, Tensor]:
         """(cross-entropy of codes, squared error of log durations)."""
         assert self.voice is not None
-        voice, size = self.voice, batch.tokens.shape
-        frames = voice.embed_frames(batch.codes) * batch.kept[:, None]
-        embeds = self.language_model.model.embed_tokens(batch.tokens)
-        embeds = embeds.index_put(batch.frame_at, frames.to(embeds.dtype)) + voice.place_embedding(
-            batch.places
-        )
-        embeds[:, 0] += voice.voice_embedding.weight[0]
-        told = voice.embed_condition(batch.phones, batch.progress) + voice.voice_embedding.weight[0]
-        embeds = embeds.index_put(batch.predicted_at, told.to(embeds.dtype), accumulate=True)
-        hidden = self.backbone(embeds.view(*size, -1))[batch.predicted_at]
-        loss = voice.code_loss(hidden + voice.condition_to_depth(told), batch.codes)
-        phones, roles, places, wanted = batch.windows
-        guess = voice.durations(phones, roles, places).float()
-        current = roles == 2
-        return loss, F.mse_loss(guess[current], wanted[current])
+        return speaking_losses(self.voice, self.language_model.model.embed_tokens, self.backbone, batch)

@@ -36,13 +36,17 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, required=True)
     parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--voices", nargs="+", default=["default"], help="names in the order of training")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     trained = Nano(len(tokenizer))
     weights = torch.load(args.lm / "state.pt", weights_only=True)["model"]
     speaks = any(key.startswith("voice.") for key in weights)
-    voice = AlignedVoiceConfig(text_size=trained.language_model.config.hidden_size, num_phones=len(PHONES))
+    voice = AlignedVoiceConfig(
+        text_size=trained.language_model.config.hidden_size, num_phones=len(PHONES), voices=tuple(args.voices),
+        own_pace="voice.durations.voice.weight" in weights,
+    )  # fmt: skip
     if speaks:
         trained.add_voice(voice)
     trained.load_state_dict(weights)

@@ -23,6 +23,7 @@ from pathlib import Path
 import checkpoint
 import torch
 import torch.distributed as dist
+from growing import grow_tokens
 from hearing import SPEAKERS, HearingData
 from network import Nano
 from reading import Conversations
@@ -105,6 +106,7 @@ def main() -> None:
         "--people-share", type=float, default=0.2, help="share of real digits among hearing rows"
     )
     parser.add_argument("--more-digits", type=Path, help="folder of make_digits.py")
+    parser.add_argument("--more-speech", type=Path, help="folder of make_speech.py --plan more")
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
     parser.add_argument("--steps", type=int, default=1200)
@@ -126,15 +128,19 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     model = Nano(len(tokenizer))
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
-    hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits)
+    hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
+                          more_speech=args.more_speech)  # fmt: skip
     speaking = None
     if args.voice:
-        from speaking import SpeakingData
+        from speaking import SpeakingData, add_voice_rows
 
         speaking = SpeakingData(args.voice, tokenizer)
         model.add_voice(speaking.voice_config)
     if args.init:
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
+        weights = grow_tokens(weights, len(tokenizer))
+        if speaking is not None:
+            weights = add_voice_rows(weights, speaking.voice_config)
         left = model.load_state_dict(weights, strict=False)
         assert not left.unexpected_keys and all(k.startswith("voice.") for k in left.missing_keys), left
     optimizer = torch.optim.AdamW(

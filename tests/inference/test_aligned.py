@@ -75,7 +75,7 @@ def test_only_one_word_ahead_is_pulled() -> None:
 def test_a_word_does_not_depend_on_words_after_the_next() -> None:
     speaker = _speaker()
     frames = [
-        [codes for _, codes in speaker._speak_phrase(next(phrases(words)), 0, 0.0, None)]
+        [said.codes for said in speaker._speak_phrase(next(phrases(words)), 0, 0.0, None)]
         for words in (["one", "two", "three"], ["one", "two", "nine"])
     ]
     assert torch.equal(frames[0][0], frames[1][0])

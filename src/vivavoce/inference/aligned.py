@@ -23,6 +23,7 @@ from vivavoce.inference.batching.calls import Calls, FrameDraw
 from vivavoce.inference.batching.rows import Row
 from vivavoce.models.voice.aligned import AlignedVoice, PhoneTimes
 from vivavoce.models.voice.duration import WordWindow
+from vivavoce.models.voice.word_alignment import WordAlignment
 from vivavoce.tokens.phones import PHONES, Lexicon, default_lexicon, phone_ids
 
 PAUSE = "|"
@@ -132,21 +133,57 @@ class AlignedSpeaker:
         Raises:
             SessionError: Unknown voice name.
         """
-        names = self.voice.config.voices
-        if voice is not None and voice not in names:
-            raise SessionError(f"voice {voice!r} is unknown; this model has: {', '.join(names)}.")
-        speaker = names.index(voice) if voice else 0
+        speaker = self._index(voice)
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         decoder, total = self.codec.stream_decoder(), 0
         frame_s = self.voice.config.frame_s
         for phrase in phrases(words):
-            for spoken, codes in self._speak_phrase(phrase, speaker, temperature, generator):
-                start, total = total, total + len(codes)
-                audio = self._decode(decoder, codes)
-                yield SpokenDelta(audio, spoken, start * frame_s, total * frame_s, codes.numel())
+            for said in self._speak_phrase(phrase, speaker, temperature, generator):
+                start, total = total, total + len(said.codes)
+                audio = self._decode(decoder, said.codes)
+                yield SpokenDelta(audio, said.word, start * frame_s, total * frame_s, said.codes.numel())
         if total:
             rest = self.calls.do(decoder.flush)[0, 0].float().cpu().numpy()
             yield SpokenDelta(rest, "", total * frame_s, total * frame_s)
+
+    def phrase(self, words: Sequence[str], *, voice: str | None = None) -> tuple[WordAlignment, Tensor]:
+        """Draw the likeliest codes of one phrase, with the phones and times by which they were drawn.
+
+        What a voice says so is what it already knows; new voices are taught beside it, so that it is not forgotten.
+
+        Args:
+            words: Spoken-form words, at most 12.
+            voice: One of ``voice.config.voices``; default the first.
+
+        Returns:
+            The phones of the words, and codes int64 [N, K].
+
+        Raises:
+            SessionError: Unknown voice name, no words or too many.
+            ModelError: The voice is not told phones.
+        """
+        if not 0 < len(words) <= LONGEST_PHRASE_WORDS:
+            raise SessionError(f"a phrase of {len(words)} words; wanted 1 to {LONGEST_PHRASE_WORDS}.")
+        if self.voice.config.alignment != "phone":
+            raise ModelError("this voice ends its words itself; its phones have no times.")
+        phones: list[int] = []
+        ends: list[float] = []
+        word_of, borders = [], [0]
+        codes: list[Tensor] = []
+        for index, said in enumerate(self._speak_phrase(next(phrases(words)), self._index(voice), 0.0, None)):
+            phones += said.phones
+            ends += said.ends_s
+            word_of += [index] * len(said.phones)
+            borders.append(borders[-1] + len(said.codes))
+            codes.append(said.codes)
+        return WordAlignment(phones, ends, word_of, borders[1:]), torch.cat(codes)
+
+    def _index(self, voice: str | None) -> int:
+        """Row of a voice in the table."""
+        names = self.voice.config.voices
+        if voice is not None and voice not in names:
+            raise SessionError(f"voice {voice!r} is unknown; this model has: {', '.join(names)}.")
+        return names.index(voice) if voice else 0
 
     def _decode(self, decoder: StreamDecoder, frames: Tensor) -> np.ndarray:
         """Codes [N, K] in slot order -> audio that is now final."""
@@ -162,8 +199,8 @@ class AlignedSpeaker:
     @torch.inference_mode()
     def _speak_phrase(
         self, phrase: Iterator[tuple[str, str | None]], speaker: int, temperature: float, generator: Any
-    ) -> Iterator[tuple[str, Tensor]]:
-        """(word, codes [N, K]) of each word of one phrase."""
+    ) -> Iterator[_Said]:
+        """Each word of one phrase."""
         voice, context = self.voice, _Context(self, speaker)
         pau = phone_ids(["pau"])
         previous: list[int] = []
@@ -175,20 +212,24 @@ class AlignedSpeaker:
                 text = [self.word, *(self.phone_tokens[p] for p in lexical)]
                 if voice.config.alignment == "word":
                     text += [self.word, *(self.phone_tokens[p] for p in ahead)]
-                    yield word, context.until_end([*text, self.frames], temperature, generator)
+                    yield _Said(word, context.until_end([*text, self.frames], temperature, generator))
                     continue
                 own = (pau if index == 0 else []) + lexical + ([] if following else pau)
                 around = _Around(previous, own, ahead, following is None)
-                told, at, border = self.calls.do(partial(self._condition, around, start_s, begin))
-                yield word, context.conditioned([*text, self.frames], told, temperature, generator)
-                previous, start_s, begin = own, at, border
+                told, ends = self.calls.do(partial(self._condition, around, start_s, begin, speaker))
+                codes = context.conditioned([*text, self.frames], told, temperature, generator)
+                yield _Said(word, codes, own, ends)
+                previous, start_s, begin = own, ends[-1], begin + len(codes)
         finally:
             context.sequence.close()
 
-    def _condition(self, around: _Around, start_s: float, begin: int) -> tuple[Tensor, float, int]:
-        """What each frame of a word is told [N, D], where the word ends in seconds, and its frame after the last."""
+    def _condition(
+        self, around: _Around, start_s: float, begin: int, speaker: int
+    ) -> tuple[Tensor, list[float]]:
+        """What each frame of a word is told [N, D], and where its phones end in seconds."""
         voice, ends, at = self.voice, [], start_s
-        for seconds in voice.durations.seconds(WordWindow.of(around.previous, around.own, around.ahead)):
+        window = WordWindow.of(around.previous, around.own, around.ahead)
+        for seconds in voice.durations.seconds(window, speaker):
             at += seconds
             ends.append(at)
         frames = at / voice.config.frame_s
@@ -196,7 +237,17 @@ class AlignedSpeaker:
         before, after = around.previous[-1:], around.ahead[:1]
         times = PhoneTimes(around.own, ends, start_s, *(x[0] if x else None for x in (before, after)))
         told = voice.embed_condition(*voice.phone_frames(times, begin, border - begin))
-        return told, at, border
+        return told, ends
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A word's codes [N, K], and its phones and where they end, if it was told any."""
+
+    word: str
+    codes: Tensor
+    phones: Sequence[int] = ()
+    ends_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

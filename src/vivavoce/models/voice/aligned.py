@@ -42,6 +42,7 @@ class AlignedVoiceConfig:
         steps_per_frame: Places in a frame at which phone and progress are given (4 = every 21 ms).
         max_word_frames: Frame-in-word counter stops here; ``word`` alignment never draws longer words.
         voices: Names; each has an embedding that is added to ``<|speak|>`` and to every condition.
+        own_pace: Whether each voice has durations of its own; else all take those of the first.
     """
 
     text_size: int
@@ -58,6 +59,7 @@ class AlignedVoiceConfig:
     depth_layers: int = 2
     depth_heads: int = 4
     voices: tuple[str, ...] = ("default",)
+    own_pace: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class AlignedVoice(nn.Module):
                 nn.Linear(config.steps_per_frame * c, d), nn.GELU(), nn.Linear(d, d)
             )
             self.condition_to_depth = nn.Linear(d, d)
-            self.durations = DurationHead(config.num_phones)
+            paces = len(config.voices) if config.own_pace else 0
+            self.durations = DurationHead(config.num_phones, voices=paces)
         else:
             self.end_head = nn.Linear(d, 1)
 
