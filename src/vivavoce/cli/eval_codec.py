@@ -16,7 +16,7 @@ def measure_codec(
 
     Args:
         name: Of the codec, or its folder.
-        recordings: A folder; None for synthetic speech.
+        recordings: A folder; None for synthetic speech. A ``grammar.jsgf`` in it is what the recogniser is held to.
         out: Folder of the report.
         limit: Most recordings.
         device: Where it runs.
@@ -35,8 +35,10 @@ def measure_codec(
             clips, source = room.synthetic_clips(rate, limit), "sentences by espeak-ng and flite"
         else:
             clips, source = room.recorded_clips(recordings, rate, limit), f"recordings in {recordings.name}"
+        closed = None if recordings is None else recordings / "grammar.jsgf"
+        grammar = closed.read_text(encoding="utf-8") if closed is not None and closed.is_file() else None
         try:
-            listener = make_recogniser("pocketsphinx")
+            listener = make_recogniser("pocketsphinx", grammar=grammar)
         except MissingExtraError:
             listener = None
     shown = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rstrip("/").rpartition("/")[2]).strip("-.") or "codec"

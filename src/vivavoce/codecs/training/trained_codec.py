@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.codecs.contract import Codec
 from vivavoce.codecs.training.codebooks import Use
 
@@ -24,7 +25,9 @@ class CodebookSettings:
     """How codebooks start and stay alive.
 
     Attributes:
-        start: "data" clusters the latents of the first crops (k-means); "as_is" keeps what the codec has.
+        start: "data" clusters the latents of crops (k-means); "as_is" keeps what the codec has.
+        from_step: Updates of a codec from scratch before they start; until then latents go to the decoder as they
+            are, so that codebooks meet an encoder that has something to say.
         start_batches: Batches of crops that are clustered.
         decay: Of the running count of use, and of running codebooks, per update.
         dead_below: A codeword that is used less than this share of the mean starts again at a vector of the batch.
@@ -32,10 +35,15 @@ class CodebookSettings:
     """
 
     start: Literal["data", "as_is"] = "data"
+    from_step: int = 0
     start_batches: int = 4
     decay: float = 0.99
     dead_below: float = 0.1
     restart_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.from_step < 0:
+            raise ConfigError(f"codebooks.from_step is {self.from_step}, wanted 0 or more")
 
 
 @dataclass
@@ -62,11 +70,14 @@ class TrainedCodec(nn.Module, ABC):
     Args:
         codec: On the CPU or not; its parameters train.
         settings: Of codebooks.
+
+    Attributes:
+        quantizes: Whether latents go through the quantizer on their way; False before codebooks start.
     """
 
     def __init__(self, codec: Codec, settings: CodebookSettings) -> None:
         super().__init__()
-        self.codec, self.settings = codec, settings
+        self.codec, self.settings, self.quantizes = codec, settings, True
         self.use = Use(codec.spec.num_levels, codec.spec.codebook_size, settings.decay)
 
     @abstractmethod
@@ -110,6 +121,9 @@ class TrainedCodec(nn.Module, ABC):
     def forward(self, waveform: Tensor) -> Pass:
         """The whole way, [B, 1, S], S of legal length."""
         latents = self.latents(waveform)
+        if not self.quantizes:
+            zero = latents.new_zeros((), dtype=torch.float32)
+            return Pass(self.synthesize(latents.float()).float(), zero, zero, [], [])
         with torch.autocast(waveform.device.type, enabled=False):
             found, commitment, codebook, codes, vectors = self.quantize(latents.float())
         return Pass(self.synthesize(found).float(), commitment, codebook, codes, vectors)
@@ -125,12 +139,13 @@ class TrainedCodec(nn.Module, ABC):
     def start_codebooks(self, waveforms: list[Tensor]) -> None:
         """Cluster the latents of some batches, level after level."""
         latents = torch.cat([self.latents(waveform).float() for waveform in waveforms])
-        for level in range(self.codec.spec.num_levels):
-            self._start(level, self.quantize(latents)[4][level])
+        with torch.autocast(latents.device.type, enabled=False):
+            for level in range(self.codec.spec.num_levels):
+                self._start(level, latents)
 
     @abstractmethod
-    def _start(self, level: int, vectors: Tensor) -> None:
-        """Cluster the vectors [N, D'] of a level, the coarser ones of which stand."""
+    def _start(self, level: int, latents: Tensor) -> None:
+        """Cluster what latents [B, T, D] are to a level, the coarser ones of which stand."""
 
     @torch.no_grad()
     def follow(self, made: Pass, step: int, fixed: bool = False) -> int:

@@ -142,10 +142,12 @@ class CodecTrainer:
         return self.values
 
     def start_codebooks(self) -> None:
-        """Cluster latents of batches that are drawn for this alone; of a run that begins."""
-        settings, config = self.config.codebooks, self.config
+        """Cluster latents of batches that are drawn for this alone, when it is time; the processes agree then."""
+        settings = self.config.codebooks
         self._seed("codebooks")
-        if settings.start == "data" and config.model.train == "all" and config.model.start is None:
+        if self._fresh and self.step == settings.from_step:
+            if self.players.average is not None:
+                self.players.average.n_averaged.zero_()  # the mean begins anew with what starts here
             drawn = [self.batches.draw(-1 - n).to(self.world.device) for n in range(settings.start_batches)]
             with torch.no_grad(), self._autocast():
                 self.codec.start_codebooks([batch.waveform for batch in drawn])
@@ -158,6 +160,10 @@ class CodecTrainer:
         self._seed("update")
         self.players.train()
         batch, config = batch.to(self.world.device), self.config
+        self.codec.quantizes = not self._fresh or self.step >= config.codebooks.from_step
+        if self._fresh and 0 < self.step == config.codebooks.from_step:
+            self.start_codebooks()
+            self._seed("update")
         set_learning_rate(self.optimizer, self.schedule.factor(self.step))
         with self._autocast():
             made = self.codec(batch.waveform) if batch.levels is None else self.codec.from_codes(batch.levels)
@@ -243,6 +249,12 @@ class CodecTrainer:
 
     def _autocast(self) -> Any:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.parallel.autocast)
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether codebooks start from data: of a codec from scratch."""
+        model = self.config.model
+        return self.config.codebooks.start == "data" and model.train == "all" and model.start is None
 
     # what is told and kept
 
