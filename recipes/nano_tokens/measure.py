@@ -1,0 +1,51 @@
+"""How well an ear hears: transcripts exact and answers right, on what was never trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numbers_data import Clip, NumbersData
+from two_ears import TwoEars
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share."""
+    if n == 0:
+        return 0.0, 1.0
+    share, k = right / n, z * z / n
+    middle, half = (share + k / 2) / (1 + k), z / (1 + k) * math.sqrt(share * (1 - share) / n + k / (4 * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def test_sets(data: NumbersData, limit: int | None = None) -> dict[str, list[Clip]]:
+    """The three held-out sets; sentences that training happens to have drawn too are left out of the first.
+
+    With a ``limit`` every so-manieth clip is taken, so that kinds and voices stay mixed.
+    """
+    trained = {clip.text for clip in data.clips["train"]}
+    out = {}
+    for split in ("test_sentence", "test_voice", "test_digit"):
+        clips = [c for c in data.clips[split] if split != "test_sentence" or c.text not in trained]
+        if limit is not None and len(clips) > limit:
+            clips = [clips[i * len(clips) // limit] for i in range(limit)]
+        out[split] = clips
+    return out
+
+
+def measure(model: TwoEars, clips: Sequence[Clip], batch: int = 50) -> dict[str, Any]:
+    """Shares with 95 % intervals: {"n", "transcript": [share, low, high], "answer": [...]}."""
+    model.eval()
+    exact = answered = 0
+    ordered = sorted(clips, key=lambda clip: clip.seconds)
+    for at in range(0, len(ordered), batch):
+        part = ordered[at : at + batch]
+        with torch.autocast("cpu", torch.bfloat16):
+            replies = model.reply(part)
+        exact += sum(said == clip.text for (said, _), clip in zip(replies, part, strict=True))
+        answered += sum(answer == clip.answer for (_, answer), clip in zip(replies, part, strict=True))
+    n = len(ordered)
+    share = lambda right: [round(x, 4) for x in (right / max(n, 1), *wilson(right, n))]  # noqa: E731
+    return {"n": n, "transcript": share(exact), "answer": share(answered)}
