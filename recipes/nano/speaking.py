@@ -47,18 +47,3 @@ class SpeakingData:
         voices = sorted(self.rows)
         rows = [rng.choice(self.rows[voices[i % len(voices)]]) for i in range(size)]
         return self.teacher.collate(rows, self.drop)
-
-
-def add_voice_rows(weights: dict[str, torch.Tensor], config: AlignedVoiceConfig) -> dict[str, torch.Tensor]:
-    """Weights of a network with fewer voices made to fit ``config``: new rows start as the mean of the old."""
-    key, paces = "voice.voice_embedding.weight", "voice.durations.voice.weight"
-    if key not in weights:
-        return weights
-    grown, count = dict(weights), len(config.voices)
-    if config.own_pace and paces not in grown:
-        grown[paces] = torch.zeros(len(weights[key]), grown["voice.durations.phone.weight"].shape[1])
-    for name in (key, paces):
-        if name in grown:
-            table = grown[name]
-            grown[name] = torch.cat([table, table.mean(0, keepdim=True).expand(count - len(table), -1)])
-    return grown

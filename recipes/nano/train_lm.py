@@ -30,6 +30,8 @@ from reading import Conversations
 from torch import nn
 from transformers import AutoTokenizer
 
+from vivavoce.models.voice.tables import fit_voices
+
 PEAK_LR = {"hear": 1e-3, "all": 8e-4}
 WARM_STEPS = {"hear": 150, "all": 0}  # typed facts only
 
@@ -132,7 +134,7 @@ def main() -> None:
                           more_speech=args.more_speech)  # fmt: skip
     speaking = None
     if args.voice:
-        from speaking import SpeakingData, add_voice_rows
+        from speaking import SpeakingData
 
         speaking = SpeakingData(args.voice, tokenizer)
         model.add_voice(speaking.voice_config)
@@ -140,7 +142,7 @@ def main() -> None:
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
         weights = grow_tokens(weights, len(tokenizer))
         if speaking is not None:
-            weights = add_voice_rows(weights, speaking.voice_config)
+            weights = fit_voices(weights, speaking.voice_config, "voice.")
         left = model.load_state_dict(weights, strict=False)
         assert not left.unexpected_keys and all(k.startswith("voice.") for k in left.missing_keys), left
     optimizer = torch.optim.AdamW(

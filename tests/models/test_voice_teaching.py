@@ -12,10 +12,13 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.codecs.contract import Codes
 from vivavoce.codecs.nano import NanoCodec, NanoCodecConfig
 from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
+from vivavoce.models.voice.duration import WordWindow
+from vivavoce.models.voice.tables import with_voice
 from vivavoce.models.voice.teaching import Teacher, Utterance, slot_frames, speaking_losses
 from vivavoce.models.voice.word_alignment import align_words
 from vivavoce.tokens.phones import PHONES
@@ -135,3 +138,22 @@ def test_rows_do_not_see_each_other(bench: Bench) -> None:
 def test_hidden_frames_change_what_is_predicted_after_them(bench: Bench) -> None:
     row = bench.said(["two", "words", "here"], 0)
     assert not torch.isclose(bench.losses([row], drop=1.0)[0], bench.losses([row])[0])
+
+
+def test_a_new_voice_leaves_the_old_ones_as_they_were(bench: Bench) -> None:
+    grown = with_voice(bench.voice, "third").eval()
+    assert grown.config.voices == ("default", "other", "third")
+    old, new = bench.voice.state_dict(), grown.state_dict()
+    for key in old:
+        assert torch.equal(new[key][: len(old[key])], old[key])
+    assert torch.equal(new["voice_embedding.weight"][2], old["voice_embedding.weight"].mean(0))
+    with pytest.raises(ConfigError, match="another name"):
+        with_voice(grown, "other")
+
+
+def test_voices_of_one_pace_keep_it_when_paces_come(bench: Bench) -> None:
+    plain = AlignedVoice(replace(VOICE, voices=("default",), own_pace=False)).eval()
+    grown = with_voice(plain, "new").eval()
+    window = WordWindow.of([], [3, 4], [5])
+    assert grown.durations.seconds(window, 0) == plain.durations.seconds(window)
+    assert grown.durations.seconds(window, 1) == plain.durations.seconds(window)
