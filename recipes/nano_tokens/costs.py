@@ -33,7 +33,7 @@ def cpu_seconds(call: Callable[[], object], repeats: int = 3) -> float:
     return min(found)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def costs(name: str, clips: list[Clip], batch: int = 16) -> dict[str, float]:
     """Positions and CPU-milliseconds per second of speech of one ear, clip by clip; training by batches."""
     tokenizer = build_tokenizer(TypedFacts().words())
@@ -59,7 +59,7 @@ def costs(name: str, clips: list[Clip], batch: int = 16) -> dict[str, float]:
             loss, _, _ = model.hearing_loss(clips[:batch])
         loss.backward()
 
-    with torch.inference_mode(False):
+    with torch.enable_grad():
         learn()
         taught = cpu_seconds(learn)
     return {
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    clips = [c for c in NumbersData(args.data).clips["test_sentence"] if c.kind == "arithmetic"][: args.clips]
+    clips = [c for c in NumbersData(args.data).clips["known"] if c.kind == "arithmetic"][: args.clips]
     given = torch.load(args.data, weights_only=True, mmap=True)["cpu_s_per_s"]
     record = {name: {k: round(v, 2) for k, v in costs(name, clips).items()} for name in NAMES}
     record |= {"clips": len(clips), "seconds": round(sum(c.seconds for c in clips), 1)}

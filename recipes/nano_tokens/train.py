@@ -1,6 +1,6 @@
 """Train one ear with a budget of CPU-seconds and measure it on the way.
 
-    train.py --data runs/nano_tokens/data.pt --out runs/nano_tokens/warm --ear none --seconds 45
+    train.py --data runs/nano_tokens/data.pt --out runs/nano_tokens/warm --ear none --seconds 15
     train.py --data runs/nano_tokens/data.pt --init runs/nano_tokens/warm --out runs/nano_tokens/mel_ctc --ear mel_ctc
 
 Language model, clips and their order, typed facts, targets, optimizer, batch and budget are the same for all ears.
@@ -19,7 +19,7 @@ from pathlib import Path
 import checkpoint
 import torch
 from measure import measure, test_sets
-from numbers_data import NumbersData, TypedFacts
+from numbers_data import PARTS, NumbersData, TypedFacts
 from two_ears import EARS, Ear, TwoEars, build_language_model, build_tokenizer
 
 from vivavoce.codecs.loading import load_codec
@@ -47,16 +47,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ear", choices=["none", *EARS], required=True, help="none: typed facts only")
     parser.add_argument("--init", type=Path, help="run of --ear none, whose language model to start from")
-    parser.add_argument("--seconds", type=float, default=300.0, help="CPU-seconds of training")
+    parser.add_argument("--seconds", type=float, default=100.0, help="CPU-seconds of training")
     parser.add_argument("--steps", type=int, help="stop after so many steps instead")
     parser.add_argument(
-        "--every", type=float, default=60.0, help="CPU-seconds from one measurement to the next"
+        "--every", type=float, default=25.0, help="CPU-seconds from one measurement to the next"
     )
+    parser.add_argument("--part", choices=list(PARTS), default="digits", help="of the domain")
     parser.add_argument("--hours", type=float, help="distinct speech to train on; all without")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--text-batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--test-clips", type=int, default=200, help="clips of each set that are measured")
+    parser.add_argument("--test-clips", type=int, default=250, help="clips of each set that are measured")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -66,8 +67,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    data, facts = NumbersData(args.data, args.hours), TypedFacts()
-    tokenizer = build_tokenizer(facts.words())
+    data, facts = NumbersData(args.data, args.part, args.hours), TypedFacts(args.part)
+    tokenizer = build_tokenizer(TypedFacts().words())
     language_model = build_language_model(len(tokenizer))
     if args.init:
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
@@ -152,9 +153,8 @@ def main() -> None:
             save()
     save()
     record = {
-        "ear": args.ear, "seconds": args.seconds, "steps": args.steps, "distinct_h": data.hours, "batch": args.batch,
-        "rate": args.rate, "seed": args.seed, "points": points,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "ear": args.ear, "part": args.part, "distinct_h": data.hours, "batch": args.batch, "rate": args.rate,
+        "seed": args.seed, "parameters": sum(p.numel() for p in model.parameters()), "points": points,
     }  # fmt: skip
     (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -11,7 +11,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "recipes" / "nano_tokens"))
 from measure import measure, wilson
-from numbers_data import Clip, NumbersData, TypedFacts
+from numbers_data import HELD_OUT_TIMBRES, Clip, NumbersData, TypedFacts, set_of
 from save import save_model
 from two_ears import EARS, TwoEars, build_language_model, build_tokenizer
 
@@ -104,13 +104,25 @@ def test_clips_of_a_step_hang_on_seed_and_step_only(clip: Clip, tmp_path: Path) 
     ]  # fmt: skip
     stored = {"rows": rows, "codes": clip.codes, "mel": clip.mel.T.contiguous()}
     torch.save(stored, tmp_path / "data.pt")
-    whole, part = NumbersData(tmp_path / "data.pt"), NumbersData(tmp_path / "data.pt", hours=0.05)
+    whole, part = NumbersData(tmp_path / "data.pt"), NumbersData(tmp_path / "data.pt", "digits", hours=0.05)
     lengths = [c.seconds for step in range(4) for c in whole.batch(step, 5)]
     assert lengths == [c.seconds for step in range(4) for c in whole.batch(step, 5)]
     assert len(set(lengths)) == 20, "four steps share one draw without a repeat"
     assert lengths != [c.seconds for step in range(4, 8) for c in whole.batch(step, 5)]
     few = [c.seconds for c in part.clips["train"]]
     assert few == [c.seconds for c in whole.clips["train"]][: len(few)] and 0.05 <= part.hours < 0.07
+
+
+def test_sets_keep_voices_and_clips_apart() -> None:
+    assert {set_of("train", f"espeak:en-us+{t}", n) for t in HELD_OUT_TIMBRES for n in range(30)} == {
+        "voices"
+    }
+    assert [set_of("train", "espeak:en-us+f11", n) for n in range(3)] == ["known", "train", "train"]
+    assert [set_of(s, "flite:slt", 1) for s in ("test_sentence", "test_voice", "test_digit")] == [
+        "known",
+        "voices",
+        "people",
+    ]
 
 
 def test_measure_counts_exact_replies(clip: Clip) -> None:
