@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from vivavoce.base.errors import ModelError, SessionError
 from vivavoce.codecs.nano import NanoCodec, NanoCodecConfig
 from vivavoce.inference.aligned import PAUSE, AlignedSpeaker, concatenate, phrases
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
-from vivavoce.tokens.phones import PHONES
+from vivavoce.tokens.phones import ALL_PHONES, PHONES, Lexicon
 
 
 def _speaker(alignment: str = "phone") -> AlignedSpeaker:
@@ -94,3 +95,23 @@ def test_unknown_voice_and_voiceless_model_are_refused() -> None:
         list(speaker.stream(["one"], voice="tom"))
     with pytest.raises(ModelError, match="alignment"):
         AlignedSpeaker(SimpleNamespace(voice=None), None, speaker.codec)
+
+
+def test_a_voice_may_pronounce_by_a_lexicon_of_its_own() -> None:
+    speaker = _speaker()
+    plain = speaker.phrase(["hat"], voice="other")[0].phones
+    speaker.lexicons["other"] = Lexicon({"hat": ["t", "aa"]})
+    own = [p for p in speaker.phrase(["hat"], voice="other")[0].phones if p]
+    assert [PHONES[p] for p in own] == ["t", "aa"] != [PHONES[p] for p in plain if p]
+    assert speaker.phrase(["hat"])[0].phones == plain  # the first voice says it as before
+
+
+def test_a_voice_needs_tokens_for_the_phones_it_knows_and_no_others() -> None:
+    speaker = _speaker()
+    assert len(speaker.phone_tokens) == len(PHONES) < len(ALL_PHONES)
+    more = AlignedVoice(replace(speaker.voice.config, num_phones=len(PHONES) + 1))
+    model = SimpleNamespace(voice=more, get_input_embeddings=None)
+    names = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in PHONES)]
+    known = SimpleNamespace(get_vocab=lambda: {n: i for i, n in enumerate(names)})
+    with pytest.raises(ModelError, match=f"lacks 1 tokens.*ph_{ALL_PHONES[len(PHONES)]}"):
+        AlignedSpeaker(model, known, speaker.codec)

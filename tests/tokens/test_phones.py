@@ -24,6 +24,7 @@ from vivavoce.tokens.phones import (
     SpokenStream,
     letter_name_phones,
     letter_word,
+    load_lexicon,
     phone_ids,
     possessive,
     split_phrases,
@@ -308,3 +309,15 @@ def test_lexicon_opens_quickly() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": source}
     )
     assert float(done.stdout) < 0.15
+
+
+def test_a_voices_pronunciations_are_read_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon_german.txt"
+    path.write_text("funf f ue n f\nhat hh aa t\n", encoding="utf-8")
+    lexicon = load_lexicon(path)
+    assert lexicon.phones("funf") == ["f", "ue", "n", "f"] and lexicon.phones("hat") == ["hh", "aa", "t"]
+    assert lexicon.phones("cat") == Lexicon().phones("cat")
+    for text, wanted in (("funf\n", "line 1.*no phones"), ("funf f qq\n", "lexicon_german.txt.*'qq'")):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(VocabularyError, match=wanted):
+            load_lexicon(path)

@@ -7,7 +7,7 @@ context (``<|speak|>``), as in training; the codec's stream runs through.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -24,7 +24,7 @@ from vivavoce.inference.batching.rows import Row
 from vivavoce.models.voice.aligned import AlignedVoice, PhoneTimes
 from vivavoce.models.voice.duration import WordWindow
 from vivavoce.models.voice.word_alignment import WordAlignment
-from vivavoce.tokens.phones import PHONES, Lexicon, default_lexicon, phone_ids
+from vivavoce.tokens.phones import ALL_PHONES, Lexicon, default_lexicon, phone_ids
 
 PAUSE = "|"
 """Given among the words: end the phrase here."""
@@ -77,6 +77,7 @@ class AlignedSpeaker:
         codec: Decodes the frames; its geometry must be the voice's.
         lexicon: Pronunciations; the shipped one by default.
         calls: Runs the model; default at once.
+        lexicons: Of voices that pronounce otherwise, as those of another language.
 
     Raises:
         ModelError: The model has no aligned voice, the tokenizer lacks a token, or the codec does not fit.
@@ -89,6 +90,7 @@ class AlignedSpeaker:
         codec: Codec,
         lexicon: Lexicon | None = None,
         calls: Calls | None = None,
+        lexicons: Mapping[str, Lexicon] | None = None,
     ) -> None:
         voice = getattr(model, "voice", None)
         if not isinstance(voice, AlignedVoice):
@@ -100,11 +102,13 @@ class AlignedSpeaker:
                 f"the voice draws {len(voice.config.slot_levels)} codes a frame, codec {codec.spec.name} takes "
                 f"{codec.spec.codes_per_frame}; use the codec the voice was trained with."
             )
-        self.model, self.codec, self.lexicon = model, codec, lexicon or default_lexicon()
+        self.model, self.codec = model, codec
+        self.lexicon, self.lexicons = lexicon or default_lexicon(), dict(lexicons or {})
         self.voice: AlignedVoice = voice
         self.calls = calls or Calls(model)
         known = tokenizer.get_vocab()
-        wanted = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in PHONES)]
+        phones = ALL_PHONES[: voice.config.num_phones]
+        wanted = ["<|speak|>", "<|word|>", "<|frames|>", *(f"<|ph_{p}|>" for p in phones)]
         if missing := [t for t in wanted if t not in known]:
             raise ModelError(
                 f"the tokenizer lacks {len(missing)} tokens of the aligned voice, first {missing[0]!r}."
@@ -202,13 +206,14 @@ class AlignedSpeaker:
     ) -> Iterator[_Said]:
         """Each word of one phrase."""
         voice, context = self.voice, _Context(self, speaker)
+        lexicon = self.lexicons.get(voice.config.voices[speaker], self.lexicon)
         pau = phone_ids(["pau"])
         previous: list[int] = []
         start_s, begin = 0.0, 0
         try:
             for index, (word, following) in enumerate(phrase):
-                lexical = phone_ids(self.lexicon.phones(word))
-                ahead = phone_ids(self.lexicon.phones(following)) if following else []
+                lexical = phone_ids(lexicon.phones(word))
+                ahead = phone_ids(lexicon.phones(following)) if following else []
                 text = [self.word, *(self.phone_tokens[p] for p in lexical)]
                 if voice.config.alignment == "word":
                     text += [self.word, *(self.phone_tokens[p] for p in ahead)]

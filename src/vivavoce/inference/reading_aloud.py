@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import ConfigError
@@ -18,6 +19,7 @@ from vivavoce.models.config import TokensOut
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.chat import orpheus_prompt, render_chat
+from vivavoce.tokens.phones import load_lexicon
 
 
 class ReadingAloud:
@@ -101,7 +103,9 @@ class ReadingAloud:
     def _speaker(self) -> AlignedSpeaker:
         if self._made is None:
             tokenizer, codec = self._processor.tokenizer, self._processor.codec_out
-            self._made = AlignedSpeaker(self._model, tokenizer, codec, calls=self._calls)
+            found = sorted(Path(self._processor.folder or "-").glob("lexicon_*.txt"))
+            lexicons = {path.stem.removeprefix("lexicon_"): load_lexicon(path) for path in found}
+            self._made = AlignedSpeaker(self._model, tokenizer, codec, calls=self._calls, lexicons=lexicons)
         return self._made
 
     def _delta(self, spoken: Any, tally: Tally) -> Delta:

@@ -101,6 +101,9 @@ class SpeechProcessor(ProcessorMixin):
             inside = self.folder and not Path(name).is_absolute() and source.is_dir()
             if inside and source.resolve() != target.resolve():
                 shutil.copytree(source, target, dirs_exist_ok=True)
+        for lexicon in sorted(Path(self.folder).glob("lexicon_*.txt")) if self.folder else ():
+            if lexicon.parent.resolve() != Path(save_directory).resolve():
+                shutil.copy(lexicon, save_directory)  # pronunciations of a voice
         for vocabulary in (self.vocabulary_in, self.vocabulary_out):
             if vocabulary is not None:
                 vocabulary.save(Path(save_directory))

@@ -20,8 +20,9 @@ from vivavoce.tokens.letter_to_sound import load_letter_to_sound
 from vivavoce.tokens.spoken_text import SpokenWord, normalise
 
 __all__ = [
-    "PHONES", "Lexicon", "SpokenStream", "SpokenWord", "letter_name_phones", "letter_word", "phone_ids", "possessive",
-    "split_phrases", "spoken_form", "spoken_words", "words_to_phones",
+    "ADDED_PHONES", "ALL_PHONES", "PHONES", "Lexicon", "SpokenStream", "SpokenWord", "letter_name_phones",
+    "letter_word", "load_lexicon", "phone_ids", "possessive", "split_phrases", "spoken_form", "spoken_words",
+    "words_to_phones",
 ]  # fmt: skip
 
 PHONES: tuple[str, ...] = tuple(
@@ -30,26 +31,32 @@ PHONES: tuple[str, ...] = tuple(
 )
 """Index 0 is silence ("pau"); 41 phones in all."""
 
+ADDED_PHONES: tuple[str, ...] = tuple("ue oe ee oo ich ach rr ar".split())
+"""Sounds of other languages, in the order they came (recipes/add_language): German y, ø, long e and o, ç, x, r, ɐ."""
+
+ALL_PHONES = (*PHONES, *ADDED_PHONES)
+"""A voice knows the first ``num_phones`` of these; new ones are only ever put at the end."""
+
 LEXICON_PATH = Path(__file__).parents[1] / "bundle" / "nano" / "lexicon.txt.gz"
 LETTER_TO_SOUND_PATH = LEXICON_PATH.with_name("letter_to_sound.npz")
 
 Source = Literal["extra", "lexicon", "letter-to-sound"]
 
-_INDEX = {phone: index for index, phone in enumerate(PHONES)}
+_INDEX = {phone: index for index, phone in enumerate(ALL_PHONES)}
 _WORD = re.compile(r"[a-z']*[a-z][a-z']*")
 _LETTER_A = "ay"  # how the letter's name is written; the word "a" is the article
 
 
 def phone_ids(phones: Iterable[str]) -> list[int]:
-    """Turn phones into ids in [0, len(PHONES)).
+    """Turn phones into ids in [0, len(ALL_PHONES)).
 
     Raises:
-        VocabularyError: A phone is not in PHONES; the message names it and its position.
+        VocabularyError: A phone is not in ALL_PHONES; the message names it and its position.
     """
     ids = []
     for position, phone in enumerate(phones):
         if phone not in _INDEX:
-            known = ", ".join(PHONES)
+            known = ", ".join(ALL_PHONES)
             raise VocabularyError(f"phone {phone!r} at position {position} is unknown; use one of {known}")
         ids.append(_INDEX[phone])
     return ids
@@ -61,7 +68,7 @@ class Lexicon:
     The table stays one block of text (a few MB) that is searched by bisection, so that opening it costs some 20 ms.
 
     Args:
-        extra: Additional pronunciations, word -> phones of PHONES without "pau".
+        extra: Additional pronunciations, word -> phones of ALL_PHONES without "pau".
 
     Raises:
         VocabularyError: An additional word is not of [a-z'], or its phones are empty, unknown or "pau".
@@ -117,6 +124,24 @@ class Lexicon:
         if not re.search("[aeiouy]", word):  # "pdf": nobody can say it but by its letters
             return [phone for letter in word if letter != "'" for phone in letter_name_phones(letter)]
         return load_letter_to_sound(LETTER_TO_SOUND_PATH).phones(word)
+
+
+def load_lexicon(path: Path) -> Lexicon:
+    """Read pronunciations that a model folder ships for a voice: lines of ``word phone phone``, UTF-8.
+
+    Raises:
+        VocabularyError: A line without phones, or as ``Lexicon``; the message names the file.
+    """
+    extra = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        word, *phones = line.split()
+        if not phones:
+            raise VocabularyError(f"{path.name}, line {number}: {line!r} has no phones; write 'word ph ph'.")
+        extra[word] = phones
+    try:
+        return Lexicon(extra)
+    except VocabularyError as error:
+        raise VocabularyError(f"{path.name}: {error}") from error
 
 
 def words_to_phones(words: Sequence[str], lexicon: Lexicon | None = None) -> list[list[str]]:

@@ -19,7 +19,7 @@ from vivavoce.codecs.contract import Codes
 from vivavoce.models.voice.aligned import AlignedVoice, PhoneTimes
 from vivavoce.models.voice.duration import DurationHead, WordWindow
 from vivavoce.models.voice.word_alignment import WordAlignment
-from vivavoce.tokens.phones import PHONES, phone_ids, words_to_phones
+from vivavoce.tokens.phones import ALL_PHONES, PHONES, Lexicon, phone_ids, words_to_phones
 
 WIDTH_STEP = 16  # batches are padded to its multiples
 PAUSE = PHONES.index("pau")
@@ -114,17 +114,22 @@ class Teacher:
         self.voice, get = voice, tokenizer.convert_tokens_to_ids
         self.pad, self.speak = tokenizer.pad_token_id, get("<|speak|>")
         self.word, self.frames = get("<|word|>"), get("<|frames|>")
-        self.phone_token = [get(f"<|ph_{p}|>") for p in PHONES]
+        self.phone_token = [get(f"<|ph_{p}|>") for p in ALL_PHONES[: voice.config.num_phones]]
 
     def lay_out(
-        self, words: Sequence[str], aligned: WordAlignment, codes: Tensor, voice: int = 0
+        self,
+        words: Sequence[str],
+        aligned: WordAlignment,
+        codes: Tensor,
+        voice: int = 0,
+        lexicon: Lexicon | None = None,
     ) -> Utterance:
         """Tokens, frames, conditions and duration windows of one utterance; codes [N, K]."""
         config = self.voice.config
         owned: list[list[tuple[int, float]]] = [[] for _ in words]
         for phone, end, owner in zip(aligned.phones, aligned.ends_s, aligned.word_of, strict=True):
             owned[owner].append((phone, end))
-        lexical = [phone_ids(p) for p in words_to_phones(words)]
+        lexical = [phone_ids(p) for p in words_to_phones(words, lexicon)]
         tokens, places = [self.speak], [config.max_word_frames]
         frame_at, predicted_at, phones, progress, windows = [], [], [], [], []
         begin, start_s = 0, 0.0

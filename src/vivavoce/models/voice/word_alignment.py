@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vivavoce.tokens.phones import PHONES, Lexicon, phone_ids, words_to_phones
+from vivavoce.tokens.phones import ALL_PHONES, Lexicon, phone_ids, words_to_phones
 
 VOWELS = {"aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"}
 SAME_CLASS, OTHER_CLASS = 0.5, 1.6  # cost of one phone for another; leaving one out costs 1
@@ -73,7 +73,7 @@ def align_words(
     Returns:
         None where it cannot be: a word without a phone, an unknown phone, or fewer frames than words.
     """
-    if len(words) > num_frames or any(phone not in PHONES for phone, _ in timed):
+    if len(words) > num_frames or any(phone not in ALL_PHONES for phone, _ in timed):
         return None
     spoken = [k for k, (phone, _) in enumerate(timed) if phone != "pau"]
     reference = [(p, w) for w, phones in enumerate(words_to_phones(words, lexicon)) for p in phones]
