@@ -28,6 +28,8 @@ MAKERS: dict[str, Any] = {
     "by blocks": lambda: pair("whisper by blocks + stack"),
     "by chunks": lambda: pair("whisper + stack, norm mid"),
     "by samples": lambda: pair("hubert + stack"),
+    "by blocks, silence around": lambda: pair("whisper by blocks + stack", silence_s=0.11),
+    "by samples, silence around": lambda: pair("hubert + stack", silence_s=0.11),
     "as its reference pads": lambda: pair("whisper + transformer", reference_padding=True),
     "sliding window": lambda: pair("whisper by blocks + stack", text=MISTRAL),
 }

@@ -29,6 +29,8 @@ PREFILL = {
     "by blocks": "blocks",
     "by chunks": "chunks",
     "by samples": "chunks",
+    "by blocks, silence around": "blocks",
+    "by samples, silence around": "chunks",
     "as its reference pads": "none",
     "sliding window": "blocks",
 }
@@ -105,7 +107,9 @@ def test_three_turns_of_one_cache_equal_full_passes(name):
     assert [m["role"] for m in session.messages] == ["user", "assistant"] * 3
 
 
-@pytest.mark.parametrize("name", ["tokens->text", "by blocks", "by chunks", "by samples"])
+@pytest.mark.parametrize(
+    "name", ["tokens->text", "by blocks", "by chunks", "by samples", "by samples, silence around"]
+)
 def test_most_of_a_question_is_read_before_it_ends_and_nothing_twice(name):
     session = Session(made(name), **FREE)
     session.feed_text("Say ")
@@ -113,8 +117,8 @@ def test_most_of_a_question_is_read_before_it_ends_and_nothing_twice(name):
     early = len(session._kept.decoding)
     collect(session.respond())
     prompt = session._prompt_length
-    sound = {"tokens->text": 0.3, "by blocks": 0.16, "by chunks": 0.8, "by samples": 0.8}[name]
-    per_second = {"tokens->text": 82, "by blocks": 6.25, "by chunks": 6.25, "by samples": 6.25}[name]
+    sound = {"tokens->text": 0.3, "by blocks": 0.16}.get(name, 0.8)
+    per_second = 82 if name == "tokens->text" else 6.25
     around = 60 if name == "tokens->text" else 15  # the template's end
     assert prompt - early <= around + 16 + sound * per_second + 2
     assert early > 0.5 * prompt and session._kept.num_read == prompt

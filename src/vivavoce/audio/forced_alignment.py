@@ -20,11 +20,13 @@ class Heard(NamedTuple):
 
     Attributes:
         log_probs: float [F, V], natural logarithms.
-        frame_s: Length of a frame, seconds; frame f begins at ``f * frame_s``.
+        frame_s: Length of a frame, seconds; frame f begins at ``start_s + f * frame_s``.
+        start_s: Where the first frame begins, below 0 if silence was put before the recording.
     """
 
     log_probs: np.ndarray
     frame_s: float
+    start_s: float = 0.0
 
 
 class Recogniser(Protocol):
@@ -132,7 +134,8 @@ def align_words(
     for (first, end), owner in zip(spans, owners, strict=True):
         if owner >= 0:
             before = found[owner]
-            found[owner] = (first * heard.frame_s if before is None else before[0], end * heard.frame_s)
+            start, stop = (max(0.0, heard.start_s + frame * heard.frame_s) for frame in (first, end))
+            found[owner] = (start if before is None else before[0], stop)
     return _widened(found, *speech_ends(waveform, sample_rate)) if recogniser.whole_words else found
 
 

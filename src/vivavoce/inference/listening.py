@@ -154,6 +154,8 @@ class ChunkListener(Listener):
         self._final_count = block_rule(processor) if mode == "blocks" else None
         self._stepped = 0
         self._found: tuple[tuple[int, int], list[Chunk]] = ((0, 0), [])
+        if reader.silence_samples:
+            self._source.push(np.zeros(reader.silence_samples, np.float32))
 
     def push(self, chunk: np.ndarray) -> None:
         self._source.push(self._resampler.push(chunk))

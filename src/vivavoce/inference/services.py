@@ -108,9 +108,10 @@ class Aligner:
     def hear(self, waveform: np.ndarray, sample_rate: int) -> Heard:
         """Listen to float32 [S] at any rate."""
         wave = resample(waveform, sample_rate, self.assistant.processor.sample_rate)
-        clip = self.assistant.processor.clip_reader.read([wave])
+        reader = self.assistant.processor.clip_reader
+        clip = reader.read([wave])
         log_probs = self.assistant.calls.do(lambda: self._log_probs(clip.features, clip.lengths))
-        return Heard(log_probs, self.encoder.FRAME_S)
+        return Heard(log_probs, self.encoder.FRAME_S, -reader.ears.silence_s)
 
     @torch.inference_mode()
     def _log_probs(self, features: Tensor, lengths: Tensor) -> np.ndarray:

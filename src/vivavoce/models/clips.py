@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vivavoce.audio.features import LogMel
+from vivavoce.audio.features import WHISPER_SAMPLE_RATE, LogMel
 from vivavoce.models import CONNECTORS, ENCODERS
 from vivavoce.models.config import EmbeddingsIn, build_part
 
@@ -38,8 +38,9 @@ class ClipInputs:
 class ClipReader:
     """Makes a model's encoder inputs without its weights.
 
-    A clip that is longer than one pass of the encoder is cut into chunks without overlap; log-mel features are
-    computed over the whole clip first, so that all its chunks are scaled alike.
+    Every clip gets the silence around it that the ears ask for. A clip that is longer than one pass of the encoder is
+    cut into chunks without overlap; log-mel features are computed over the whole clip first, so that all its chunks
+    are scaled alike.
 
     Args:
         ears: How the model hears.
@@ -47,6 +48,7 @@ class ClipReader:
 
     def __init__(self, ears: EmbeddingsIn) -> None:
         self.ears = ears
+        self.silence_samples = round(ears.silence_s * WHISPER_SAMPLE_RATE)
         with torch.device("meta"):
             self.encoder: nn.Module = build_part(ENCODERS, ears.encoder, "audio_in.encoder")
             self.connector: nn.Module = build_part(CONNECTORS, ears.connector, "audio_in.connector")
@@ -59,10 +61,11 @@ class ClipReader:
 
     def read(self, waveforms: Sequence[np.ndarray]) -> ClipInputs:
         """Turn clips at 16 kHz, float32 [S] each, into inputs of the encoder."""
-        samples = torch.tensor([max(len(w), self.ears.shortest_samples) for w in waveforms])
+        around = self.silence_samples
+        samples = torch.tensor([max(len(w) + 2 * around, self.ears.shortest_samples) for w in waveforms])
         padded = torch.zeros(len(waveforms), int(samples.max()))
         for row, wave in zip(padded, waveforms, strict=True):
-            row[: len(wave)] = torch.from_numpy(np.ascontiguousarray(wave))
+            row[around : around + len(wave)] = torch.from_numpy(np.ascontiguousarray(wave))
         if getattr(self.encoder, "takes", "log_mel") == "waveform":
             features, lengths = padded, samples
         else:

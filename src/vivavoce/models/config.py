@@ -69,7 +69,8 @@ class EmbeddingsIn:
         connector: ``{"type": name in CONNECTORS, ...fields of its config}``.
         audio_token_id: The placeholder; one per embedding.
         features: Arguments of ``audio.features.LogMel``, for encoders that take log-mel features.
-        shortest_samples: Shorter clips are padded with silence to this, at 16 kHz.
+        silence_s: Silence put before and after every clip, seconds: clips that are cut tightly are heard better so.
+        shortest_samples: Clips that are shorter, with that silence, get more of it at their end, up to this, at 16 kHz.
         reference_padding: Batches behave as in the reference implementation, where padding leaks into what it
             stands beside; by default each clip of a batch gives what it gives alone.
         text_apart: Text before and after a clip is tokenized as if each piece stood alone, as Ultravox and
@@ -93,6 +94,7 @@ class EmbeddingsIn:
     connector: dict[str, Any]
     audio_token_id: int
     features: dict[str, Any] = field(default_factory=dict)
+    silence_s: float = 0.0
     shortest_samples: int = 800
     reference_padding: bool = False
     text_apart: bool = False
@@ -117,6 +119,8 @@ class EmbeddingsIn:
             faults.append(f"audio_token_id is {self.audio_token_id}, wanted 0 or more")
         if self.shortest_samples < 1:
             faults.append(f"shortest_samples is {self.shortest_samples}, wanted 1 or more")
+        if not 0 <= self.silence_s <= 10:
+            faults.append(f"silence_s is {self.silence_s:g}, wanted 0 to 10 seconds")
         if self.gate and not self.transcript_first:
             faults.append("gate needs transcript_first: true, as it compares two transcripts")
         if faults:
