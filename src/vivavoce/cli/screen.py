@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vivavoce.base.whole_files import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
@@ -65,19 +67,7 @@ def print_json(value: Any, indent: int | None = 1) -> None:
         value: Plain values; numbers that JSON does not have (NaN, infinity) become null.
         indent: None for one line.
     """
-    print_result(json.dumps(_plain(value), ensure_ascii=False, indent=indent, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return round(value, 6) if abs(value) < float("inf") else None  # NaN compares false
-    return value
+    print_result(json.dumps(plain(value, digits=6), ensure_ascii=False, indent=indent, allow_nan=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:

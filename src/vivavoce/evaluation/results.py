@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.base.records import read_record, write_record
+from vivavoce.base.whole_files import write_whole
 
 Kind = TypeVar("Kind")
 
@@ -197,9 +198,7 @@ def _read_json(path: Path) -> Any:
 
 def _write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def _record(kind: type[Kind], value: Any, path: Path) -> Kind:

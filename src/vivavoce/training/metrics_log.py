@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from vivavoce.base.errors import DataError, MissingExtraError, TrainingError
 from vivavoce.base.registry import Registry
+from vivavoce.base.whole_files import write_whole
 
 TRACKERS = Registry(
     "tracker",
@@ -75,9 +76,7 @@ class MetricsLog:
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         lines = [line for line in read_metrics(folder) if line["step"] <= step] if self.path.exists() else []
-        part = self.path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        part.replace(self.path)
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = self.path.open("a", encoding="utf-8")
         self.trackers: list[Tracker] = [TRACKERS.get(t)(name, folder, record or {}) for t in trackers]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vivavoce.base.whole_files import write_whole
 from vivavoce.training.metrics_log import read_metrics
 
 WIDTH, HEIGHT, MARGIN = 540, 220, 62
@@ -70,9 +71,7 @@ def write_report(
     record = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     page = "\n".join(_page(title, facts, lines, record, samples, rows, folder))
     path = folder / "report.html"
-    part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, page)
     _loss_png(folder, lines)
     return path
 

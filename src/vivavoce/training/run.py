@@ -28,6 +28,7 @@ import transformers
 import vivavoce
 from vivavoce.base.errors import ConfigError, TrainingError, VivavoceError
 from vivavoce.base.records import read_record, write_record
+from vivavoce.base.whole_files import write_whole
 from vivavoce.data.build.pipeline import changes
 from vivavoce.data.conversation import Conversation
 from vivavoce.data.reader import DataSource
@@ -348,7 +349,5 @@ def _write_config(run: Run) -> None:
             "python": platform.python_version(),
         },
     }
-    path = run.folder / "config.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    part.replace(path)
+    text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
+    write_whole(run.folder / "config.json", text)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vivavoce.base.errors import VivavoceError
+from vivavoce.base.whole_files import write_whole
 from vivavoce.evaluation.run.stored import StoredCase
 from vivavoce.evaluation.run.systems import LETTERS, with_audio, with_words
 from vivavoce.evaluation.tasks.task import Task
@@ -53,9 +54,7 @@ def write_probes(
         "base": [] if base is None else typed_losses(base, tasks, stored),
         "audio": audio_losses(assistant, tasks, stored, swapped) if assistant.hears else [],
     }
-    part = out / "probes.part"
-    part.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    part.replace(out / "probes.json")
+    write_whole(out / "probes.json", json.dumps(found, indent=1))
 
 
 def typed_losses(assistant: Assistant, tasks: Sequence[Task], stored: Stored) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from vivavoce.base.whole_files import write_whole
 from vivavoce.evaluation.report.codec import CodecReport
-from vivavoce.evaluation.report.making import to_json, write_whole
+from vivavoce.evaluation.report.making import to_json
 from vivavoce.evaluation.report.page import frame
 from vivavoce.evaluation.report.players import Players
 from vivavoce.evaluation.report.report import score_record

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vivavoce.base.errors import VivavoceError
+from vivavoce.base.whole_files import write_whole
 from vivavoce.evaluation.items import Item
 from vivavoce.evaluation.metrics.judge import RubricJudge
 from vivavoce.evaluation.results import read_outcomes, read_questions
@@ -52,6 +53,4 @@ def judge_answers(tasks: Sequence[Task], out: Path, settings: RunSettings) -> No
             except VivavoceError as error:
                 target.with_suffix(".error").write_text(str(error), encoding="utf-8")
                 continue
-            part = target.with_suffix(".part")
-            part.write_text(json.dumps(score.record()), encoding="utf-8")
-            part.replace(target)
+            write_whole(target, json.dumps(score.record()))

@@ -18,6 +18,7 @@ import numpy as np
 
 from vivavoce.audio.files import read_audio, write_audio
 from vivavoce.base.errors import DataError
+from vivavoce.base.whole_files import write_whole
 from vivavoce.data.conversation import Audio, Conversation, read_conversation
 from vivavoce.data.recordings import read_waveform
 from vivavoce.evaluation.items import Sound
@@ -95,9 +96,7 @@ def _store(task: Task, folder: Path, place: Path, limit: int | None) -> None:
     if not questions:
         raise DataError(f"task {task.name} has no questions; look at its data ({task.source or 'own'}).")
     for name, lines in (("cases.jsonl", rows), ("inputs.jsonl", questions)):
-        part = place / f"{name}.part"
-        part.write_text("".join(lines), encoding="utf-8")
-        part.replace(place / name)
+        write_whole(place / name, "".join(lines))
 
 
 def _place(case: Case, identity: str, task: str, sounds: Path) -> tuple[Question, Conversation]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vivavoce.base.errors import DataError
 from vivavoce.base.records import read_record
+from vivavoce.base.whole_files import write_whole
 from vivavoce.evaluation.scaling.one_run import DONE
 from vivavoce.evaluation.scaling.plan import codec_rate, stable_span
 from vivavoce.evaluation.scaling.sweep import Cell, Sweep, read_cells
@@ -48,9 +49,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
         if (folder / "runs" / cell.id / DONE).is_file()
         for point in _points(folder / "runs" / cell.id, cell, sweep, rate)
     ]
-    part = folder / f".{RESULTS}.part"
-    part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    part.replace(folder / RESULTS)
+    write_whole(folder / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
     return lines
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vivavoce.base.whole_files import write_whole
 from vivavoce.evaluation.scaling.page_script import SCRIPT
 from vivavoce.training.report import STYLE
 
@@ -20,9 +21,7 @@ MOST_REFITS = 200  # that the page draws its intervals from
 
 def write_page(made: Mapping[str, Any], path: Path, title: str = "A scaling law") -> Path:
     """Write the page of a ``fit.json``."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("\n".join(_page(made, title)), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, "\n".join(_page(made, title)))
     return path
 
 

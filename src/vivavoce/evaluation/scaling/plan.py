@@ -17,6 +17,7 @@ import yaml
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import write_record
+from vivavoce.base.whole_files import write_whole
 from vivavoce.codecs.loading import load_codec
 from vivavoce.evaluation.scaling.sizes import Size, build_sizes
 from vivavoce.evaluation.scaling.sweep import Cell, Sweep, write_cells, write_json
@@ -284,9 +285,7 @@ def _write_run(folder: Path, cell: Cell, size: Size, sweep: Sweep, config: Train
     )
     build_schedule(made.schedule, made.steps or 1)  # a warmup that does not fit is told now
     text = yaml.safe_dump(write_record(made), sort_keys=False, allow_unicode=True)
-    part = place / ".recipe.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(place / "recipe.yaml")
+    write_whole(place / "recipe.yaml", text)
 
 
 def _near(data: Any, folder: Path, place: Path) -> Any:

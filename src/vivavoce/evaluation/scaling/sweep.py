@@ -23,6 +23,7 @@ import yaml
 
 from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.base.records import read_record, set_dotted, write_record
+from vivavoce.base.whole_files import plain, write_whole
 from vivavoce.training.config import TrainConfig
 from vivavoce.training.recipe import load_recipe
 
@@ -239,16 +240,4 @@ def read_cells(folder: Path) -> list[Cell]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file of JSON whole or not at all; numbers that JSON does not have become null."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(_plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_whole(path, json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n")

@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import vivavoce
 from vivavoce.base.errors import ConfigError, TrainingError
 from vivavoce.base.records import write_record
+from vivavoce.base.whole_files import write_whole
 from vivavoce.codecs.contract import Codec
 from vivavoce.codecs.loading import load_codec
 from vivavoce.codecs.training.building import build_trained
@@ -273,6 +274,4 @@ def _write_config(run: CodecRun) -> None:
         },
     }
     run.folder.mkdir(parents=True, exist_ok=True)
-    part = run.folder / "config.part"
-    part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(run.folder / "config.json")
+    write_whole(run.folder / "config.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")

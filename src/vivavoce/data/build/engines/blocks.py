@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vivavoce.base.errors import DataError, VivavoceError
+from vivavoce.base.whole_files import write_whole
 from vivavoce.data.build.engines.quarantine import is_disk_full
 from vivavoce.data.build.engines.storing import store
 from vivavoce.data.build.pipeline import Chain, Parcel, changes
@@ -132,9 +133,7 @@ class Workspace:
         if found:
             raise DataError(f"{self.out} has {found[0]}, which no run here made; choose another folder.")
         self.folder.mkdir(exist_ok=True)
-        part = self.folder / ".settings.part"
-        part.write_text(json.dumps(self.settings, default=str), encoding="utf-8")
-        part.replace(self.folder / "settings")
+        write_whole(self.folder / "settings", json.dumps(self.settings, default=str))
 
     def done(self, block: Block) -> bool:
         return (self.folder / f"{block.name}.json").is_file()

@@ -18,6 +18,7 @@ from typing import Any
 
 from vivavoce.base import errors
 from vivavoce.base.errors import ConfigError, MissingExtraError, VivavoceError
+from vivavoce.base.whole_files import write_whole
 from vivavoce.data.build.contract import Context, Needs
 from vivavoce.data.build.engines.blocks import Block, Workspace
 from vivavoce.data.build.engines.quarantine import CRASHED, refuse_all_crashed
@@ -202,9 +203,7 @@ class Stage:
 
 
 def _write_note(note: Path, deaths: dict[str, int], now: str) -> None:
-    part = note.with_name(f"{note.name}.part")
-    part.write_text(json.dumps({"deaths": deaths, "now": now}))
-    part.replace(note)
+    write_whole(note, json.dumps({"deaths": deaths, "now": now}))
 
 
 class Write:
