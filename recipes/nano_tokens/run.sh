@@ -7,8 +7,7 @@ HERE=$(dirname "$0")
 export PYTHONPATH=src:$HERE/../nano OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 mkdir -p "$RUN"
 [ -f "$RUN/data.pt" ] || $PY "$HERE/prepare.py" --speech "$SPEECH" --digits "$FSDD" --out "$RUN/data.pt"
-[ -f "$RUN/warm/results.json" ] ||
-    $PY "$HERE/train.py" --data "$RUN/data.pt" --out "$RUN/warm" --ear none --seconds 15
+$PY "$HERE/train.py" --data "$RUN/data.pt" --out "$RUN/warm" --ear none --seconds 15
 for seconds in $BUDGETS; do
     for ear in $EARS; do
         $PY "$HERE/train.py" --data "$RUN/data.pt" --init "$RUN/warm" --out "$RUN/$ear" --ear "$ear" \

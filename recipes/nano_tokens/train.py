@@ -92,11 +92,16 @@ def main() -> None:
         points = json.loads(state["points"])
         print(f"resumed at step {step}", flush=True)
 
+    described = {
+        "part": args.part, "distinct_h": data.hours, "batch": args.batch, "rate": args.rate, "seed": args.seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }  # fmt: skip
+
     def save() -> None:
         checkpoint.save(
             state_file, ear=args.ear, model=mean.state_dict(), live=model.state_dict(),
             optimizer=optimizer.state_dict(), step=step, spent=spent, positions=positions, heard_s=heard_s,
-            points=json.dumps(points),
+            points=json.dumps(points), facts=json.dumps(described),
         )  # fmt: skip
 
     def done() -> float:
@@ -152,11 +157,6 @@ def main() -> None:
         elif step % 100 == 0:
             save()
     save()
-    record = {
-        "ear": args.ear, "part": args.part, "distinct_h": data.hours, "batch": args.batch, "rate": args.rate,
-        "seed": args.seed, "parameters": sum(p.numel() for p in model.parameters()), "points": points,
-    }  # fmt: skip
-    (args.out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

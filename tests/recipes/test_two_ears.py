@@ -71,6 +71,29 @@ def test_a_batch_gives_what_each_clip_gives(clip: Clip, name: str) -> None:
     assert float(both) == pytest.approx(float(sum(alone)) / 2, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("flat_ctc", [5, 8, 12], 64),
+        ("coarse_mid_ctc", [3, 4, 6], 28),
+        ("coarse_ctc", [2, 3, 4], 10),
+        ("summed_ctc", [1, 2, 3], 9),
+    ],
+)
+def test_ctc_reads_where_codes_stand(clip: Clip, name: str, first: list[int], last: int) -> None:
+    """Position 0 is the user's mark, 1 the start of audio for tokens; a half frame ends with slot 3 or 6 of 7."""
+    model = build(name)
+    model._ctc = lambda logits, frames, clips: (logits[0, :, 0], frames)  # type: ignore[method-assign]
+    head = model.language_model.get_input_embeddings().weight
+    with torch.no_grad():
+        head[0] = 1 / head.shape[1]
+        places, frames = model._ctc_at_tokens(
+            torch.arange(70.0)[None, :, None].expand(1, 70, head.shape[1]), [clip]
+        )
+    assert places[:3].tolist() == pytest.approx(first) and float(places[-1]) == pytest.approx(last)
+    assert frames.tolist() == [len(places)]
+
+
 @pytest.mark.parametrize("name", ["mel", "flat", "coarse_mid"])
 def test_a_saved_model_hears_as_the_trained_one(
     clip: Clip, wave: np.ndarray, tmp_path: Path, name: str
