@@ -37,6 +37,9 @@ class QFormerConfig:
         tail: "drop": frames that fill no window are left out, as in SALMONN. "pad": they get a window that
             silence (zeros) fills up.
         dropout: In training; of attention weights and of every branch's output.
+        init_std: Of the linear layers' first weights, but for the last one. 0.02 suits the published width of 768;
+            where the width is 64 all windows then give nearly the same embedding, and training may never tell them
+            apart: about ``0.02 * sqrt(768 / hidden_size)`` keeps what a layer makes of its input as large as there.
     """
 
     text_size: int
@@ -53,6 +56,7 @@ class QFormerConfig:
     tail: Literal["drop", "pad"] = "drop"
     layer_norm_eps: float = 1e-12
     dropout: float = 0.1
+    init_std: float = 0.02
 
     @property
     def kernel(self) -> int:
@@ -76,6 +80,8 @@ class QFormerConfig:
             if self.windowed and frames < 1:
                 seconds = getattr(self, name)
                 faults.append(f"{name} is {seconds} s, less than a frame of {1 / self.frame_rate:g} s")
+        if not self.init_std > 0:
+            faults.append(f"init_std is {self.init_std}, wanted above 0")
         if self.tail not in ("drop", "pad"):
             faults.append(f"tail is {self.tail!r}, wanted 'drop' or 'pad'")
         if faults:
@@ -191,7 +197,7 @@ class WindowQFormer(nn.Module):
         nn.init.normal_(self.speech_query_tokens, std=0.02)
         for module in self.speech_Qformer.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=config.init_std)
                 nn.init.zeros_(module.bias)
 
     def num_tokens(self, frames: Tensor) -> Tensor:
