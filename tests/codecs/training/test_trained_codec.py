@@ -87,6 +87,47 @@ def test_codebooks_start_from_data(which: str) -> None:
     assert sum(after) > sum(before) and after[-1] > codec.codec.spec.codebook_size / 3
 
 
+@pytest.mark.parametrize("which", ("three levels", "causal"))
+def test_projections_start_as_principal_components(which: str) -> None:
+    """What is looked up by angle points all ways, though a random encoder's latents point one way; and the decoder
+    goes on with nearly the latents that it had."""
+    torch.manual_seed(2)
+    codec = trained(which)
+    real = waves(codec, 5, items=8)
+    latents = codec.latents(real).detach() + 3.0  # far from 0, as biases make them
+    codec.codec.quantizer.requires_grad_(False)
+    for level in range(3):
+        codec._start(level, latents)
+    total, _, _, codes, vectors = codec.quantize(latents)
+    for found in vectors:
+        away = torch.nn.functional.normalize(found, dim=-1).mean(0).norm()
+        assert away < 0.5, "they point one way"
+        assert float(found.square().mean()) == pytest.approx(1.0, rel=0.1)
+    assert min(len(level.unique()) for level in codes) > 8
+    spread = latents - latents.mean((0, 1))
+    assert float((total - latents).square().mean() / spread.square().mean()) < 0.7
+
+
+@pytest.mark.parametrize("which", KINDS)
+def test_before_codebooks_start_latents_pass_as_they_are(which: str) -> None:
+    codec = trained(which)
+    real = waves(codec, 6)
+    codec.quantizes = False
+    torch.manual_seed(3)
+    made = codec(real)
+    torch.manual_seed(3)
+    assert torch.equal(made.waveform, codec.synthesize(codec.latents(real)).float())
+    assert not made.codes and not made.vectors and codec.follow(made, 1) == 0
+    assert float(made.commitment) == float(made.codebook) == 0.0
+    codec.quantizes = True
+    assert len(codec(real).codes) == codec.codec.spec.num_levels
+
+
+def test_start_is_checked() -> None:
+    with pytest.raises(ConfigError, match="from_step is -1"):
+        CodebookSettings(from_step=-1)
+
+
 @pytest.mark.parametrize("which", KINDS)
 def test_dead_codewords_restart(which: str) -> None:
     codec = trained(which)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -73,6 +74,24 @@ def test_killed_is_never_stopped(folder: Path, whole: dict[str, Path], kind: str
     assert any("going on after update" in line for line in told) and found["step"] == 6
     assert_same_weights(out, whole[kind])
     assert without_time(out) == without_time(whole[kind])
+
+
+def test_codebooks_that_start_later(folder: Path) -> None:
+    """A run that is stopped just before its codebooks start, or after, ends as one that was not; the mean of the
+    weights begins anew there."""
+    late = {"start_batches": 2, "decay": 0.5, "restart_every": 2, "from_step": 2}
+    config = codec_config(folder / "tones", "snac", codebooks=late)
+    config = replace(config, keep=replace(config.keep, save_every=1, keep_last=6, log_every=1))
+    whole = folder / "late"
+    train_codec(config, whole)
+    lines = read_metrics(whole)
+    assert "commitment" not in lines[1] and lines[1]["used/level_0"] == 0.0
+    assert lines[2]["commitment"] > 0 and lines[2]["entropy_bits/level_2"] > 1.0
+    for done in (2, 3):
+        part = folder / f"late-{done}"
+        shutil.copytree(whole / "checkpoints" / f"step-{done:06d}", part / "checkpoints" / f"step-{done:06d}")
+        assert train_codec(config, part)["step"] == 6
+        assert_same_weights(part, whole)
 
 
 @pytest.mark.parametrize("kind", ["snac", "nano"])
