@@ -1,7 +1,8 @@
 """Weights of a smaller vocabulary or phone set made to fit a larger one whose first ids are the same.
 
 A new word's row starts near rows that are like it, or near the mean of all, with a little noise so that no two are
-equal; in the recogniser's head its bias starts low, so that nothing new is heard before it was taught.
+equal. How it sounds is not known: in the recogniser's head it starts near the mean, and its bias low, so that nothing
+new is heard before it was taught.
 
 Letters: V tokens, D width, P phones.
 """
@@ -27,7 +28,7 @@ def grow_tokens(weights: Weights, size: int, like: Sequence[Sequence[int]] = (),
     Args:
         weights: Of ``network.Nano``; not changed.
         size: Tokens of the new tokenizer.
-        like: For each new token the ids of old ones that it starts like; shorter, or empty: the mean of all.
+        like: For each new token the ids of old ones whose embedding its own starts like; shorter, or empty: the mean.
         seed: Of the noise.
 
     Raises:
@@ -38,8 +39,8 @@ def grow_tokens(weights: Weights, size: int, like: Sequence[Sequence[int]] = (),
         raise ValueError(f"the weights have {old} tokens, the tokenizer {size}; wanted at least as many.")
     grown, generator = dict(weights), torch.Generator().manual_seed(seed)
     groups = [list(like[i]) if i < len(like) else [] for i in range(size - old)]
-    for name in TABLES:
-        grown[name] = _with_rows(grown[name], groups, generator)
+    for name, rows in zip(TABLES, (groups, [[] for _ in groups]), strict=True):
+        grown[name] = _with_rows(grown[name], rows, generator)
     grown[HEAD] = grown[TABLES[0]]
     bias = grown[BIAS]
     grown[BIAS] = torch.cat([bias, torch.full((size - old,), float(bias[1:].mean()) - SHY)])

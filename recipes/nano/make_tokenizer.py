@@ -56,8 +56,16 @@ def build(added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     Args:
         added: Words and ``<|...|>`` tokens that follow, in this order.
     """
-    phones = [f"<|ph_{p}|>" for p in PHONES]
-    names = [*SPECIALS, *phones, *vocabulary(), *added]
+    return _of([*SPECIALS, *(f"<|ph_{p}|>" for p in PHONES), *vocabulary(), *added])
+
+
+def extended(tokenizer: PreTrainedTokenizerFast, added: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of this file with more tokens at its end; those that it has already are left out."""
+    known = tokenizer.get_vocab()
+    return _of([*sorted(known, key=known.__getitem__), *(name for name in added if name not in known)])
+
+
+def _of(names: list[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]

@@ -1,0 +1,249 @@
+"""Add a language to a bundle: it then hears, answers and speaks it, and keeps what it knew.
+
+python recipes/add_language/add_language.py --recordings runs/german/speech --minutes 30 --out runs/german/m30
+
+Grows the tokenizer by the language's words and phones, and ears, mind and voice by their rows; then all learn together,
+with the old language's recordings, facts and voice mixed in. Every tenth recording is kept aside: where its loss no
+longer falls, the rate is cut, and where it does not fall again, training stops. Every step draws from its own seed, so
+the same command goes on where it was stopped, as if it had not been.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "nano"))
+import checkpoint
+from growing import grow_phones, grow_tokens
+from hearing import HearingBatch, HearingData
+from language_data import LANGUAGES, LanguageHearing, lay_out_speaker
+from make_tokenizer import extended
+from network import Nano
+from speaking import SpeakingData
+from torch import Tensor
+
+from vivavoce.base.records import write_record
+from vivavoce.models.loading import load_speech_lm
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.voice.aligned import AlignedVoice
+from vivavoce.models.voice.tables import fit_voices
+from vivavoce.models.voice.teaching import Teacher
+from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, load_lexicon
+
+PEAK_LR, WARM_STEPS, CUT = 6e-4, 10, 0.25
+
+
+class StopRule:
+    """Cuts the rate where the loss of what was kept aside stops falling, and stops the second time.
+
+    Args:
+        least_gain: Share by which it must fall to count.
+        patience: Checks without that.
+    """
+
+    def __init__(self, least_gain: float = 0.02, patience: int = 2) -> None:
+        self.least_gain, self.patience = least_gain, patience
+        self.best, self.bad, self.cuts = float("inf"), 0, 0
+
+    def __call__(self, loss: float) -> bool:
+        """Whether to stop."""
+        if loss < self.best * (1 - self.least_gain):
+            self.best, self.bad = loss, 0
+        else:
+            self.bad += 1
+        if self.bad >= self.patience:
+            self.bad, self.cuts = 0, self.cuts + 1
+        return self.cuts > 1
+
+    def state(self) -> list[float]:
+        return [self.best, self.bad, self.cuts]
+
+    def load(self, state: list[float]) -> None:
+        self.best, self.bad, self.cuts = state[0], int(state[1]), int(state[2])
+
+
+class Lesson:
+    """The grown network and all that it learns from.
+
+    Args:
+        args: The command line.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, language = args, LANGUAGES[args.language]
+        self.bundle, self.processor = load_speech_lm(args.bundle, device="cpu")
+        old_voice = self.bundle.voice.config
+        added = [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *language.vocabulary()]
+        self.tokenizer = extended(self.processor.tokenizer, added)
+        self.lexicon_path = args.recordings / f"lexicon_{args.language}.txt"
+        self.voice_config = replace(
+            old_voice, num_phones=len(ALL_PHONES), voices=(*old_voice.voices, args.language), own_pace=True
+        )
+        self.model = Nano(len(self.tokenizer))
+        self.model.add_voice(self.voice_config)
+        weights = {name: value.float() for name, value in self.bundle.state_dict().items()}
+        self.model.load_state_dict(self._grown(weights, language))
+        self.hearing = LanguageHearing(args.recordings, args.minutes, language, self.tokenizer)
+        self.old = HearingData(args.old_speech, args.digits, self.tokenizer)
+        codec, lexicon = self.processor.codec_out, load_lexicon(self.lexicon_path)
+        teacher = Teacher(AlignedVoice(replace(self.voice_config, depth_layers=0)), self.tokenizer)
+        self.laid = lay_out_speaker(self.hearing, lexicon, codec, teacher, len(old_voice.voices))
+        self.teacher = teacher
+        self.old_voice = SpeakingData(args.old_voice, self.tokenizer)
+        kept_aside = sum(len(batch.transcripts) for batch in self.hearing.valid)
+        print(f"{self.hearing.minutes:.1f} minutes: {len(self.hearing.used)} recordings, {len(self.laid)} of them to "
+              f"speak like, {kept_aside} kept aside; {len(self.tokenizer)} tokens", flush=True)  # fmt: skip
+
+    def _grown(self, weights: dict[str, Tensor], language) -> dict[str, Tensor]:
+        """The bundle's weights with rows for new words, phones and the new voice."""
+        get, old = self.tokenizer.convert_tokens_to_ids, len(self.processor.tokenizer)
+        names = self.tokenizer.convert_ids_to_tokens(list(range(old, len(self.tokenizer))))
+        alike = {f"<|ph_{p}|>": [f"<|ph_{q}|>" for q in qs.split()] for p, qs in language.LIKE_PHONES.items()}
+        alike |= {word: [meaning] for word, meaning in language.meanings().items()}
+        weights = grow_tokens(
+            weights, len(names) + old, [get(alike.get(n, [])) for n in names], self.args.seed
+        )
+        phones = [[PHONES.index(q) for q in language.LIKE_PHONES[p].split()] for p in ADDED_PHONES]
+        weights = grow_phones(weights, len(ALL_PHONES), phones, self.args.seed)
+        return fit_voices(weights, self.voice_config, "voice.")
+
+    def step(self, step: int) -> dict[str, float]:
+        """Gradients of one step; what its tasks lost."""
+        args, losses = self.args, {}
+
+        def rng(task: str) -> random.Random:
+            return random.Random(f"{task} {args.seed} {step}")
+
+        for name, data, size in (("hear", self.hearing, args.batch), ("hear old", self.old, args.replay)):
+            for batch in data.batch(rng(name), size, 0.5) if size else ():
+                losses[name] = losses.get(name, 0.0) + self._learn(sum(self._heard(batch)) / 2) / 2
+        for name, reading, size in (
+            ("read", self.hearing.reading, args.text_batch), ("read old", self.old.reading, args.text_batch // 2),
+        ):  # fmt: skip
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = self.model.text_loss(*reading.batch(rng(name), size))
+            losses[name] = self._learn(loss)
+        if args.speak_batch and self.laid:
+            torch.manual_seed(rng("drop").getrandbits(32))
+            draws = rng("speak")
+            rows = [draws.choice(self.laid) for _ in range(args.speak_batch)]
+            old = self.old_voice.batch(draws, max(1, args.speak_batch // 3))
+            for name, spoken in (("speak", self.teacher.collate(rows, 0.15)), ("speak old", old)):
+                with torch.autocast("cpu", torch.bfloat16):
+                    codes, durations = self.model.speaking_loss(spoken)
+                losses[name] = self._learn(codes + 0.2 * durations)
+        return losses
+
+    def _heard(self, batch: HearingBatch) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.model.hearing_loss(batch)
+
+    @staticmethod
+    def _learn(loss: Tensor) -> float:
+        loss.backward()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def valid_loss(self) -> float:
+        """Mean loss of transcripts, answers and CTC on what was kept aside."""
+        self.model.eval()
+        losses = [float(sum(self._heard(batch))) for batch in self.hearing.valid]
+        self.model.train()
+        return sum(losses) / len(losses)
+
+    def run(self) -> None:
+        """Train until the stop rule or the last step; goes on where it was stopped."""
+        args, file = self.args, self.args.out / "state.pt"
+        optimizer = torch.optim.AdamW(self.model.parameters(), PEAK_LR, betas=(0.9, 0.98), weight_decay=0.05)
+        rule, step, spent, done = StopRule(), 0, 0.0, False
+        if state := checkpoint.load(file):
+            self.model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            rule.load(state["rule"])
+            step, spent, done = state["step"], state["cpu_s"], state["done"]
+            print(f"resumed at step {step}", flush=True)
+        begin, totals = time.process_time() - spent, dict[str, float]()
+        while not done and step < args.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = PEAK_LR * min(1.0, (step + 1) / WARM_STEPS) * CUT**rule.cuts
+            for key, value in self.step(step).items():
+                totals[key] = totals.get(key, 0.0) + value
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            if step % args.check_every == 0 or step == args.steps:
+                valid = self.valid_loss()
+                done = rule(valid)
+                means = " ".join(f"{k} {v / args.check_every:.2f}" for k, v in totals.items())
+                cpu, totals = time.process_time() - begin, {}
+                print(
+                    f"step {step} cpu {cpu:.0f} s cuts {rule.cuts} kept aside {valid:.3f} {means}", flush=True
+                )
+                checkpoint.save(
+                    file, model=self.model.state_dict(), optimizer=optimizer.state_dict(), step=step, cpu_s=cpu,
+                    rule=rule.state(), done=done,
+                )  # fmt: skip
+        facts = {"minutes": round(self.hearing.minutes, 2), "steps": step, "cpu_s": round(time.process_time() - begin),
+                 "stopped": done, "kept_aside": rule.best, "seed": args.seed}  # fmt: skip
+        (args.out / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+    def save(self) -> Path:
+        """The bundle in --out, with the pronunciations of its new voice."""
+        folder, config = self.args.out / "bundle", self.bundle.config
+        record = {"type": "aligned", **write_record(self.voice_config)}
+        config.audio_out = replace(config.audio_out, speakers=self.voice_config.voices, voice=record)
+        config.audio_in = replace(config.audio_in, encoder={
+            **config.audio_in.encoder, "vocab_size": len(self.tokenizer)})  # fmt: skip
+        config.text_config.vocab_size = len(self.tokenizer)
+        grown = type(self.bundle)(config)
+        grown.load_state_dict(self.model.state_dict())
+        grown.half().save_pretrained(folder)
+        SpeechProcessor.for_config(self.tokenizer, config, self.processor.folder).save_pretrained(folder)
+        shutil.copy(self.lexicon_path, folder)
+        return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recordings", type=Path, required=True, help="folder of make_recordings.py")
+    parser.add_argument("--minutes", type=float, default=30, help="use the first so many")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--language", choices=LANGUAGES, default="german")
+    parser.add_argument("--bundle", default="nano", help="what the language is added to")
+    parser.add_argument(
+        "--old-speech", type=Path, default=Path("runs/nano/speech"), help="folder of make_speech.py"
+    )
+    parser.add_argument(
+        "--old-voice", type=Path, default=Path("runs/nano/voice.pt"), help="of prepare_voice.py"
+    )
+    parser.add_argument("--digits", type=Path, help="real digits, to keep hearing them")
+    parser.add_argument("--steps", type=int, default=160, help="at most")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--replay", type=int, default=6, help="recordings of the old language in a step")
+    parser.add_argument("--text-batch", type=int, default=24)
+    parser.add_argument("--speak-batch", type=int, default=4)
+    parser.add_argument("--check-every", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    lesson = Lesson(args)
+    lesson.run()
+    print(f"{lesson.save()} speaks {args.language} as voice {args.language!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Recordings of the new language by espeak-ng, shards as recipes/nano/make_speech.py writes them, with phone times.
+
+python recipes/add_language/make_recordings.py --minutes 90 --out runs/german/speech
+
+Two in five are of the speaker whom the model learns to speak like, the rest of fourteen others at other rates and
+pitches. Any number of minutes from the beginning has all kinds in it. The last rows are tests: sentences never heard,
+voices never heard, sentences outside the domain, and texts for the voice. Recordings of people go in the same way: a
+folder of such shards, with rows of text, answer, kind, voice and (for the speaker) phones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+sys.path.append(str(Path(__file__).parents[1] / "nano"))
+import german
+from espeak_times import pronounce, speak
+from make_speech import write_shards
+from speech_data import RATE
+
+SECONDS = 1.5  # of a recording on average, to turn minutes into a number
+KINDS = {
+    "sum": 40,
+    "neighbour": 10,
+    "number": 8,
+    "calendar": 12,
+    "opposite": 14,
+    "color": 5,
+    "capital": 4,
+    "talk": 7,
+}
+TESTS = 150
+
+
+def plan(minutes: float, seed: int = 3) -> list[dict]:
+    """All recordings to make, tests first."""
+    rng = random.Random(seed)
+    facts, kept = german.held_out_facts(), german.held_out_questions()
+    items = german.items()
+    known = [i for i in items if i.fact not in facts and i.question not in kept]
+    new = [i for i in items if i.fact in facts or i.question in kept]
+    by_kind: dict[str, list[german.Item]] = {}
+    for item in known:
+        by_kind.setdefault(item.kind, []).append(item)
+    jobs: list[dict] = []
+
+    def add(split: str, voice: str, kind: str, text: str, answer: str) -> None:
+        row = {"split": split, "voice": voice, "kind": kind, "said": text, "text": german.words_of(text)}
+        jobs.append({**row, "answer": german.words_of(answer), "seed": rng.randrange(1 << 30)})
+
+    def draw() -> german.Item:
+        return rng.choice(by_kind[rng.choices(list(KINDS), list(KINDS.values()))[0]])
+
+    for _ in range(TESTS):
+        item = rng.choice(new)
+        add("test_sentence", rng.choice(german.VOICES), item.kind, item.question, item.answer)
+        item = draw()
+        add("test_voice", rng.choice(german.NEW_VOICES), item.kind, item.question, item.answer)
+    for i in range(60):
+        text = rng.choice(new).question if i % 2 else german.outside(rng)
+        add("test_spoken", german.SPEAKER, "spoken", text, "")
+        add("test_unknown", rng.choice(german.NEW_VOICES), "unknown", german.outside(rng), "")
+    for i in range(int(minutes * 60 / SECONDS)):
+        item, place = draw(), i % 10
+        if place < 4:  # the speaker: questions, and answers, which only the voice learns from
+            answer = item.answer if rng.random() < 0.5 else german.number(rng.randrange(100))
+            question = place < 2
+            add("train", german.SPEAKER, item.kind if question else "answer", item.question if question else answer,
+                item.answer if question else "")  # fmt: skip
+        elif place == 4:
+            add("unknown", rng.choice(german.VOICES), "unknown", german.outside(rng), "")
+        elif place == 5 and i % 20 == 5:
+            word = german.number(rng.randrange(13))
+            add("train", rng.choice(german.VOICES), "digit", word, word)
+        else:
+            add("train", rng.choice(german.VOICES), item.kind, item.question, item.answer)
+    return jobs
+
+
+def record(job: dict) -> tuple[dict, np.ndarray | None]:
+    """Speak one; the speaker's at one rate and pitch and with phone times, the others' perturbed."""
+    rng = random.Random(job["seed"])
+    own = job["voice"] == german.SPEAKER
+    speed, pitch = (150, 50) if own else (rng.randrange(120, 195), rng.randrange(25, 75))
+    samples, rate, sounds = speak(job["said"], job["voice"], speed, pitch)
+    samples = soxr.resample(samples, rate, RATE, quality="MQ")
+    if own:
+        job["phones"] = timed_phones(sounds, len(samples) / RATE)
+    gain = 0.07 * (1.0 if own else rng.uniform(0.6, 1.4))
+    samples = samples / np.sqrt(float((samples**2).mean()) + 1e-9) * gain
+    peak = float(np.abs(samples).max())
+    return job, (samples * (min(1.0, 0.98 / peak) * 32767)).astype(np.int16)
+
+
+def timed_phones(sounds: list[tuple[str, float]], duration_s: float) -> list[str]:
+    """Sounds with starts -> "phone:end" items as flite writes them; a sound of two phones is halved."""
+    items: list[str] = [] if not sounds or sounds[0][1] < 0.005 else [f"pau:{sounds[0][1]:.3f}"]
+    ends = [start for _, start in sounds[1:]] + [duration_s]
+    for (name, start), end in zip(sounds, ends, strict=True):
+        phones = german.phones(name) or ["pau"]
+        if end - start < 0.002:
+            continue
+        for k, phone in enumerate(phones, 1):
+            items.append(f"{phone}:{start + (end - start) * k / len(phones):.3f}")
+    return items
+
+
+def lexicon() -> str:
+    """Pronunciations of all words, as espeak-ng says them alone: lines of ``word phone phone``."""
+    spelled = {german.words_of(w): w for i in german.items() for w in f"{i.question} {i.answer}".split()}
+    spelled |= {
+        german.words_of(w): w for part in german.OUTSIDE.values() for w in part.replace("|", " ").split()
+    }
+    rows = ((word, german.phones(pronounce(said, german.SPEAKER))) for word, said in sorted(spelled.items()))
+    return "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_shards(plan(args.minutes), record, args.out, 1)
+    (args.out / f"lexicon_{german.LANGUAGE}.txt").write_text(lexicon(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
