@@ -232,13 +232,15 @@ def test_initial_weights_are_as_published() -> None:
 
 
 def test_a_narrow_one_tells_windows_apart_from_the_start_if_asked() -> None:
-    """With the published first weights the windows of a Q-Former of width 64 differ by a hundredth of what they share."""
+    """At width 64 the published first weights make windows that differ by a hundredth of what they share."""
     torch.manual_seed(0)
     states, frames = torch.randn(1, 40 * 17, 64), torch.tensor([40 * 17])
     shares = {}
     for std in (0.02, 0.08):
         sizes = {"streams": (64,), "hidden_size": 64, "intermediate_size": 128, "text_size": 96}
-        part = WindowQFormer(replace(SMALL, **sizes, num_layers=2, num_queries=1, window_s=0.333333, init_std=std))
+        part = WindowQFormer(
+            replace(SMALL, **sizes, num_layers=2, num_queries=1, window_s=0.333333, init_std=std)
+        )
         found = part.eval()(states, frames)[0][0].detach()
         shares[std] = float(found.std(0).mean() / found.mean(0).norm() * found.shape[1] ** 0.5)
     assert shares[0.02] < 0.03 and shares[0.08] > 10 * shares[0.02], shares
