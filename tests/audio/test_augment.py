@@ -12,6 +12,7 @@ from vivavoce.audio.augment import (
     babble,
     colored_noise,
     mask_spectrogram,
+    quick_length,
     rms,
     room_response,
     shape,
@@ -44,6 +45,15 @@ def test_noise_is_added_at_the_wanted_ratio() -> None:
     gain = float(np.dot(out, TONE) / np.dot(TONE, TONE))
     snr = 20 * np.log10(rms(TONE * gain) / rms(out - TONE * gain))
     assert snr == pytest.approx(10, abs=0.6)
+
+
+def test_quick_lengths_are_near_and_have_no_large_prime_factor() -> None:
+    for samples in range(1, 70_000, 173):
+        size = quick_length(samples)
+        assert samples <= size <= samples * 1.04 + 1
+        while size % 2 == 0:
+            size //= 2
+        assert size < 64
 
 
 def test_spectral_slope_of_coloured_noise() -> None:

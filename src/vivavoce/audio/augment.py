@@ -51,6 +51,12 @@ def rms(waveform: Waveform) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))
 
 
+def quick_length(samples: int) -> int:
+    """The next length of which a Fourier transform is quick: its only odd prime factors are below 64."""
+    step = 1 << max(0, samples.bit_length() - 6)
+    return -(-samples // step) * step
+
+
 def colored_noise(samples: int, exponent: float, rng: np.random.Generator, empty_bins: int = 0) -> Waveform:
     """Noise with power 1 / f**exponent (0 white, 1 pink, 2 brown), RMS 1; nothing in the first ``empty_bins``."""
     spectrum = rng.standard_normal(samples // 2 + 1) + 1j * rng.standard_normal(samples // 2 + 1)
@@ -158,7 +164,7 @@ def shape(
     room = None
     if rng.random() < options.reverb_p:
         room = room_response(sample_rate, float(rng.uniform(*options.reverb_s)), rng)
-    size = len(waveform) + (len(room) if room is not None else 0)
+    size = quick_length(len(waveform) + (len(room) if room is not None else 0))
     spectrum = np.fft.rfft(waveform, size)
     if room is not None:
         spectrum *= np.fft.rfft(room, size)
@@ -209,7 +215,7 @@ def augment(
             noise = babble(len(out), voices, rng)
             snr = max(snr, 8.0)
         else:
-            noise = ambient_noise(len(out), sample_rate, rng)
+            noise = ambient_noise(quick_length(len(out)), sample_rate, rng)[: len(out)]
         out = out + noise * (level * 10 ** (-snr / 20))
     out = out * (0.1 / rms(out)) * 10 ** (rng.uniform(*o.gain_db) / 20)
     return (out * min(1.0, 0.99 / max(1e-6, float(np.abs(out).max())))).astype(np.float32)
