@@ -9,6 +9,7 @@ the floor beside which ours is read.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -101,6 +102,14 @@ class Judge:
         for word, phones in PRONOUNCED.items():
             self._decoder.add_word(word, phones, True)
         self._ready: set[str] = set()
+
+    def learn(self, kind: str, rules: str, pronounced: Mapping[str, str]) -> None:
+        """Add a grammar in JSGF under a name for ``read``, and how its unknown words are said."""
+        for word, phones in pronounced.items():
+            if self._decoder.lookup_word(word) is None:
+                self._decoder.add_word(word, phones, True)
+        self._decoder.add_jsgf_string(kind, rules.encode())
+        self._ready.add(kind)
 
     def read(self, waveform: np.ndarray, sample_rate: int, kind: str) -> str:
         """The words heard in float32 [S] at ``sample_rate`` Hz by the grammar ``kind``; "" for none."""
