@@ -36,7 +36,10 @@ COLORS = (
     "die zitrone gelb, "
     "die tomate rot, die schokolade braun, die sonne gelb"
 )
-CAPITALS = "frankreich paris, england london, italien rom, spanien madrid, deutschland berlin, japan tokio, polen warschau"
+CAPITALS = (
+    "frankreich paris, england london, italien rom, spanien madrid, deutschland berlin, japan tokio, "
+    "polen warschau"
+)
 TALK = (
     ("hallo", "hallo"), ("guten morgen", "guten morgen"), ("guten abend", "guten abend"), ("gute nacht", "gute nacht"),
     ("wie geht es dir", "mir geht es gut danke"), ("wer bist du", "ich bin nano eine sehr kleine stimme"),

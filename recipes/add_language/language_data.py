@@ -8,9 +8,9 @@ from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 
+import german
 import torch
 from hearing import HearingData
-from make_recordings import german
 from prepare_voice import read_times
 from speech_data import RATE, SpeechShards
 from torch import Tensor
@@ -81,7 +81,7 @@ class LanguageHearing(HearingData):
     """Hearing batches of the first minutes of a folder of recordings; a tenth is kept aside for the stop rule.
 
     Args:
-        folder: Of make_recordings.py.
+        folder: Of make_language_speech.py.
         minutes: How much of it.
         language: Its module.
         tokenizer: With its words.

@@ -1,6 +1,6 @@
 """Recordings of the new language by espeak-ng, shards as recipes/nano/make_speech.py writes them, with phone times.
 
-python recipes/add_language/make_recordings.py --minutes 90 --out runs/german/speech
+python recipes/add_language/make_language_speech.py --minutes 90 --out runs/german/speech
 
 Two in five are of the speaker whom the model learns to speak like, the rest of fourteen others at other rates and
 pitches. Any number of minutes from the beginning has all kinds in it. The last rows are tests: sentences never heard,
@@ -62,9 +62,8 @@ def plan(minutes: float, seed: int = 3) -> list[dict]:
         add("test_sentence", rng.choice(german.VOICES), item.kind, item.question, item.answer)
         item = draw()
         add("test_voice", rng.choice(german.NEW_VOICES), item.kind, item.question, item.answer)
-    for i in range(60):
-        text = rng.choice(new).question if i % 2 else german.outside(rng)
-        add("test_spoken", german.SPEAKER, "spoken", text, "")
+    for _ in range(60):
+        add("test_spoken", german.SPEAKER, "spoken", rng.choice(new).question, "")
         add("test_unknown", rng.choice(german.NEW_VOICES), "unknown", german.outside(rng), "")
     for i in range(int(minutes * 60 / SECONDS)):
         item, place = draw(), i % 10

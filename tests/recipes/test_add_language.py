@@ -1,0 +1,200 @@
+"""A language added to a bundle: its domain, its sounds, what of it is learned, and how training stops and goes on."""
+
+# ruff: noqa: RUF001 - IPA
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[2] / "recipes" / "add_language"))
+import add_language
+import german
+import make_language_speech
+from add_language import Lesson, StopRule
+from domain import vocabulary
+from language_data import Reading, first_minutes
+from make_tokenizer import build, extended
+from measure_language import typed
+from plot_language import read
+from torch import nn
+
+from vivavoce.base.errors import MissingExtraError
+from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, spoken_form
+
+
+def test_numbers_and_sums() -> None:
+    assert [german.number(n) for n in (0, 12, 16, 17, 21, 36, 70, 99)] == [
+        "null", "zwölf", "sechzehn", "siebzehn", "einundzwanzig", "sechsunddreißig", "siebzig", "neunundneunzig",
+    ]  # fmt: skip
+    values = {german.number(n): n for n in range(100)}
+    assert len(values) == 100
+    operations = {"plus": int.__add__, "minus": int.__sub__, "mal": int.__mul__}
+    for item in german.items():
+        if item.kind == "sum":
+            a, op, b = item.fact.split()
+            assert operations[op](values[a], values[b]) == values[item.answer]
+        if item.kind == "neighbour":
+            assert values[item.question.split()[-1]] + 1 == values[item.answer]
+
+
+def test_a_question_has_one_answer_and_words_are_as_the_product_reads_them() -> None:
+    answers: dict[str, set[str]] = {}
+    for item in german.items():
+        answers.setdefault(item.question, set()).add(item.answer)
+        for text in (item.question, item.answer):
+            assert spoken_form(text, name_letters=False) == german.words_of(text).split()
+    assert [q for q, a in answers.items() if len(a) > 1] == []
+    assert all(re.fullmatch("[a-z]+", word) for word in german.vocabulary())
+
+
+def test_every_held_out_question_has_words_that_are_heard() -> None:
+    kept, facts = german.held_out_questions(), german.held_out_facts()
+    heard = {
+        w
+        for i in german.items()
+        if i.question not in kept and i.fact not in facts
+        for w in i.question.split()
+    }
+    assert len(kept) > 50 and {w for q in kept for w in q.split()} <= heard and len(facts) >= 25
+
+
+def test_recordings_are_of_training_voices_and_hold_the_tests_out() -> None:
+    jobs = make_language_speech.plan(20)
+    facts, kept = german.held_out_facts(), german.held_out_questions()
+    withheld = {german.words_of(i.question) for i in german.items() if i.fact in facts or i.question in kept}
+    train = [job for job in jobs if not job["split"].startswith("test")]
+    assert not {job["text"] for job in train if job["kind"] != "answer"} & withheld
+    assert not {job["voice"] for job in train} & set(german.NEW_VOICES)
+    assert {job["text"] for job in jobs if job["split"] == "test_sentence"} <= withheld
+    assert {job["voice"] for job in jobs if job["split"] == "test_voice"} == set(german.NEW_VOICES)
+    longer = [job for job in make_language_speech.plan(40) if not job["split"].startswith("test")]
+    assert longer[: len(train)] == train  # a smaller amount is the beginning of a larger one
+
+
+def test_fewer_minutes_are_the_beginning_of_more() -> None:
+    rows = [{"split": split, "samples": 24_000 * 6} for split in ["test_voice", *["train", "unknown"] * 30]]
+    assert len(first_minutes(rows, 1)) == 10 and first_minutes(rows, 3)[:10] == first_minutes(rows, 1)
+    assert len(first_minutes(rows, 99)) == 60
+
+
+def test_sounds_become_phones_with_ends() -> None:
+    assert german.phones("tsvœlf") == ["t", "s", "v", "oe", "l", "f"]
+    assert german.phones("ˈaɪ̯nʊnt") == ["ay", "n", "uh", "n", "t"]
+    with pytest.raises(ValueError, match="'ʘ'"):
+        german.phones("ʘ")
+    sounds = [("ts", 0.1), ("v", 0.3), ("", 0.4), ("œ", 0.4), ("", 0.5), ("", 0.6)]
+    items = make_language_speech.timed_phones(sounds, 0.6)
+    assert items == ["pau:0.100", "t:0.200", "s:0.300", "v:0.400", "oe:0.500", "pau:0.600"]
+    assert set(itertools.chain(*(v.split() for v in german.PHONES_OF.values()))) <= set(ALL_PHONES)
+    assert set(german.LIKE_PHONES) == set(ADDED_PHONES)
+    assert {q for qs in german.LIKE_PHONES.values() for q in qs.split()} <= set(PHONES)
+
+
+def test_the_synthesizer_gives_times_and_pronunciations() -> None:
+    espeak_times = pytest.importorskip("espeak_times")
+    try:
+        samples, rate, sounds = espeak_times.speak("was ist fünf", "de")
+    except MissingExtraError as error:
+        pytest.skip(f"no libespeak-ng: {error}")
+    starts = [start for _, start in sounds]
+    assert len(samples) > rate / 2 and starts == sorted(starts) and starts[-1] <= len(samples) / rate + 0.02
+    row, made = make_language_speech.record({"voice": "de", "said": "elf", "seed": 1, "text": "elf"})
+    assert made is not None and [p.split(":")[0] for p in row["phones"] if not p.startswith("pau")] == [
+        "eh",
+        "l",
+        "f",
+    ]
+    lines = dict(line.split(" ", 1) for line in make_language_speech.lexicon().splitlines())
+    assert lines["funf"] == "f ue n f" and set(german.vocabulary()) <= set(lines)
+
+
+def tokenizer():
+    return extended(build(), [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *german.vocabulary()])
+
+
+def test_typed_questions_know_no_held_out_fact_and_no_unknown_word() -> None:
+    reading = Reading(german, tokenizer())
+    facts = german.held_out_facts()
+    withheld = {german.words_of(i.question) for i in german.items() if i.fact in facts}
+    rng = random.Random(0)
+    assert not {reading.turn(rng)[0] for _ in range(3000)} & withheld
+    ids, labels = reading.batch(rng, 40)
+    assert (ids != reading.tokenizer.unk_token_id).all() and ids.shape == labels.shape
+    assert ((labels == ids) | (labels == -100)).all() and (labels != -100).sum() > 40 * 4
+
+
+def test_the_tokenizer_keeps_its_ids() -> None:
+    first, more = build(), tokenizer()
+    assert {k: more.get_vocab()[k] for k in first.get_vocab()} == first.get_vocab()
+    assert more.tokenize("Fünf <|ph_ue|>".replace("ü", "u")) == ["funf", "<|ph_ue|>"]
+    assert {w for w in german.vocabulary() if w in vocabulary()} >= {"plus", "minus", "hat"}
+
+
+def test_the_stop_rule_cuts_once_and_then_stops() -> None:
+    rule = StopRule(0.02, 2)
+    losses = [5, 4, 4.5, 3.95, 3, 3, 2.99, 1]
+    assert [rule(x) for x in losses] == [False] * 6 + [True, True]
+    other = StopRule(0.02, 2)
+    for x in losses[:4]:
+        other(x)
+    half = StopRule(0.02, 2)
+    half.load(other.state())
+    assert (half.cuts, [half(x) for x in losses[4:]]) == (1, [False, False, True, True])
+
+
+class Tiny(Lesson):
+    """A lesson of a small matrix."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        self.args, self.model = args, nn.Linear(4, 4)  # type: ignore[assignment]
+        self.hearing = argparse.Namespace(minutes=1.0)  # type: ignore[assignment]
+
+    def step(self, step: int) -> dict[str, float]:
+        x = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
+        return {"x": self._learn(((self.model(x) - 1) ** 2).mean())}
+
+    def valid_loss(self) -> float:
+        return float(self.model.weight.detach().norm())
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(add_language, "WARM_STEPS", 2)
+
+    def run(name: str, *steps: int) -> dict[str, torch.Tensor]:
+        for count in steps:
+            out = tmp_path / name
+            out.mkdir(exist_ok=True)
+            lesson = Tiny(argparse.Namespace(out=out, steps=count, check_every=2, seed=0))
+            lesson.run()
+        assert json.loads((out / "training.json").read_text())["minutes"] == 1.0
+        return lesson.model.state_dict()
+
+    whole, parts = run("whole", 12), run("parts", 4, 12)
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_measuring_counts_typed_answers() -> None:
+    class Model:
+        def chat(self, text: str):
+            right = {i.question: i.answer for i in german.items()}
+            return argparse.Namespace(text=german.words_of(right[text]).capitalize() + ".")
+
+    assert [figure.value for figure in typed(Model(), german, 40)] == [1.0, 1.0]
+
+
+def test_the_plot_reads_words_right_from_word_errors(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text('{"minutes": 8.0}')
+    name = "word error of the new voice, by the judge"
+    (tmp_path / "german.json").write_text(
+        json.dumps([{"name": name, "value": 0.25, "low": 0.125, "high": 1.5}])
+    )
+    assert read(tmp_path) == (8.0, {name: (0.75, 0.0, 0.875)})
