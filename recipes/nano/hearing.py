@@ -10,7 +10,7 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,9 @@ from vivavoce.audio.resample import resample
 from vivavoce.audio.speakers import bend_mel, bend_time, between, tilt_mel
 
 HEAR_RATE = 16_000
+SILENCE_S = 0.1
+"""Put around every clip, by the product too (``audio_in.silence_s``); see ears.md."""
+WIDTH_STEP = 40
 SPEAKERS = ("george", "jackson", "lucas", "nicolas")
 TELEPHONE = AugmentOptions(low_pass_p=0.7, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3))
 """Real digits were recorded at 8 kHz: synthetic ones must sound so too, or the two are told apart by their band."""
@@ -217,10 +220,17 @@ class HearingData:
         return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
 
     def batch(self, rng: random.Random, size: int, strength: float) -> list[HearingBatch]:
-        """Two batches of ``size`` / 2, short and long clips apart, so that padding stays small."""
+        """Batches of ``size`` / 2, / 4 and / 4 rows, short and long clips apart, so that padding stays small."""
         drawn = sorted((self.draw(rng, strength) for _ in range(size)), key=lambda row: len(row[0]))
-        halves = drawn[: size // 2], drawn[size // 2 :]
-        return [self._collate(half, rng, strength) for half in halves]
+        cuts = [0, size // 2, size * 3 // 4, size]
+        return [self._collate(drawn[a:b], rng, strength) for a, b in pairwise(cuts)]
+
+    def _features(self, wave: np.ndarray) -> np.ndarray:
+        """Log-mel [M, T] of a clip, with the silence around it that the product gives it too."""
+        around = round(SILENCE_S * HEAR_RATE)
+        samples = torch.from_numpy(np.pad(wave, (around, around)))
+        features: np.ndarray = self.mel(samples[None])[0][0].numpy()
+        return features
 
     def _vary(
         self, clips: list[np.ndarray], texts: list[str], rng: random.Random, strength: float
@@ -249,19 +259,16 @@ class HearingData:
     def _collate(
         self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random, strength: float
     ) -> HearingBatch:
-        samples = torch.tensor([max(800, len(w)) for w, _, _ in drawn])
-        waves = torch.zeros(len(drawn), int(samples.max()))
-        for i, (wave, _, _) in enumerate(drawn):
-            waves[i, : len(wave)] = torch.from_numpy(wave)
-        features, lengths = self.mel(waves, samples)
-        clips = [features[i, :, :frames].numpy() for i, frames in enumerate(lengths.tolist())]
-        clips = self._vary(clips, [text for _, text, _ in drawn], rng, strength)
+        said = [(text, answer) for _, text, answer in drawn]
+        clips = [self._features(wave) for wave, _, _ in drawn]
+        clips = self._vary(clips, [text for text, _ in said], rng, strength)
         lengths = torch.tensor([clip.shape[1] for clip in clips])
-        features = torch.zeros(len(clips), features.shape[1], int(lengths.max()))
+        # few different widths: the kernels of a width are made once
+        width = -(-int(lengths.max()) // WIDTH_STEP) * WIDTH_STEP
+        features = torch.zeros(len(clips), self.mel.num_mels, width)
         for i, clip in enumerate(clips):
             features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []
-        said = [(text, answer) for _, text, answer in drawn]
         for text, answer in said:
             words = self.ids(text)
             transcripts.append(words)

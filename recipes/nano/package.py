@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from hearing import SILENCE_S
 from network import Nano
 from transformers import AutoTokenizer
 
@@ -57,6 +58,7 @@ def main() -> None:
             "encoder": {"type": "mel_ctc", **write_record(trained.encoder_config)},
             "connector": {"type": "stack", **write_record(trained.connector_config)},
             "audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>"),
+            "silence_s": SILENCE_S,
             "transcript_first": True,
             "gate": "joint",
             "gate_floor": GATE_FLOOR,

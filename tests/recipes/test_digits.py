@@ -11,12 +11,14 @@ import pytest
 import torch
 from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
-from hearing import HEAR_RATE, HearingData
+from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData
 from make_digits import CARRIERS, plan
 from make_speech import HELD_OUT_VOICES, write_shards
 from speech_data import SpeechShards
 
 from vivavoce.audio.files import write_audio
+from vivavoce.models.clips import ClipReader
+from vivavoce.models.config import EmbeddingsIn
 
 
 def tone(job: dict) -> tuple[dict, np.ndarray]:
@@ -98,5 +100,15 @@ def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
     first, second = (data.batch(random.Random(3), 12, 1.0) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a.features, b.features) and torch.equal(a.lengths, b.lengths)
-        assert a.transcripts == b.transcripts and a.features.shape[2] == int(a.lengths.max())
+        assert a.transcripts == b.transcripts and 0 <= a.features.shape[2] - int(a.lengths.max()) < WIDTH_STEP
         assert torch.isfinite(a.features).all()
+    assert [len(batch.transcripts) for batch in first] == [6, 3, 3]
+
+
+def test_clips_are_read_as_the_product_reads_them(data: HearingData) -> None:
+    """With the same silence around them, frame for frame."""
+    parts = {"encoder": {"type": "mel_ctc", "vocab_size": 9}, "connector": {"type": "stack", "encoder_size": 256,
+             "text_size": 8, "stack_factor": 2, "hidden_size": 8}}  # fmt: skip
+    reader = ClipReader(EmbeddingsIn(**parts, audio_token_id=1, silence_s=SILENCE_S))
+    wave = (0.1 * np.random.default_rng(0).standard_normal(5001)).astype(np.float32)
+    assert torch.equal(torch.from_numpy(data._features(wave)), reader.read([wave]).features[0])
