@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from vivavoce.base.errors import ConfigError
@@ -41,6 +42,7 @@ def build_trained(
         if kind is not None or base is not None or settings:
             raise ConfigError("start brings a codec with its shape; leave type, base and settings out")
         found = codec_kind(find_folder(start))
+        codebooks = replace(codebooks, centre=0.0)  # its codes mean something already
         if found == "snac":
             return TrainedSNAC(cast(SNACCodec, load_codec(start, weight_norm=True)), codebooks)
         if found == "nano":

@@ -114,12 +114,16 @@ def restart(words: Tensor, vectors: Tensor, dead: Tensor) -> None:
     words[dead] = fresh
 
 
+FEWEST = 1e-3  # vectors of late, below which a running mean is rounding
+
+
 class RunningCodebook(nn.Module):
-    """A codebook kept at the running mean of the unit vectors assigned to it; no gradient reaches it.
+    """A codebook kept at the running mean of the vectors assigned to each codeword; no gradient reaches it.
 
     Args:
-        words: Unit codewords [K, D] of the codec, changed in place.
+        words: Codewords [K, D] of the codec, changed in place.
         decay: Of the running mean, per update.
+        unit: Codewords have length 1, as their vectors do.
 
     Source: van den Oord et al. 2017, appendix A.1.
     """
@@ -127,9 +131,9 @@ class RunningCodebook(nn.Module):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, words: Tensor, decay: float = 0.97) -> None:
+    def __init__(self, words: Tensor, decay: float = 0.97, unit: bool = True) -> None:
         super().__init__()
-        self.decay = decay
+        self.decay, self.unit = decay, unit
         self.register_buffer("counts", torch.ones(len(words)))
         self.register_buffer("sums", words.detach().clone())
 
@@ -145,10 +149,14 @@ class RunningCodebook(nn.Module):
         self.counts.mul_(self.decay).add_(used, alpha=1 - self.decay)
         new = summed(torch.zeros_like(self.sums).index_add_(0, codes, vectors))
         self.sums.mul_(self.decay).add_(new, alpha=1 - self.decay)
-        words.copy_(F.normalize(self.sums, dim=-1))
+        if self.unit:
+            words.copy_(F.normalize(self.sums, dim=-1))
+        else:
+            heard = self.counts > FEWEST
+            words[heard] = self.sums[heard] / self.counts[heard, None]
 
     @torch.no_grad()
-    def begin(self, words: Tensor, which: Tensor | None = None) -> None:
-        """Take codewords as they stand, [K, D]: all, or those that started again."""
+    def begin(self, words: Tensor, which: Tensor | None = None, count: float = 1.0) -> None:
+        """Take codewords as they stand, [K, D]: all, or those that started again; as if ``count`` vectors made each."""
         which = torch.ones_like(self.counts, dtype=torch.bool) if which is None else which
-        self.sums[which], self.counts[which] = words[which], 1.0
+        self.sums[which], self.counts[which] = words[which] * count, count

@@ -13,8 +13,8 @@ from vivavoce.codecs.contract import Codec
 from vivavoce.codecs.snac.codec import SNACCodec
 from vivavoce.codecs.snac.quantizer import VectorQuantizer, project
 from vivavoce.codecs.snac.weights import published_form
-from vivavoce.codecs.training.codebooks import cluster, restart
-from vivavoce.codecs.training.trained_codec import TrainedCodec
+from vivavoce.codecs.training.codebooks import RunningCodebook, cluster, restart, summed
+from vivavoce.codecs.training.trained_codec import CodebookSettings, TrainedCodec
 
 
 class FreshNoise:
@@ -44,6 +44,11 @@ class TrainedSNAC(TrainedCodec):
 
     codec: SNACCodec
 
+    def __init__(self, codec: SNACCodec, settings: CodebookSettings) -> None:
+        super().__init__(codec, settings)
+        books = range(codec.spec.num_levels) if settings.learn == "mean" else ()
+        self.running = nn.ModuleList(RunningCodebook(self.words(k), settings.decay, False) for k in books)
+
     def latents(self, waveform: Tensor) -> Tensor:
         return self.codec.encoder(waveform).transpose(1, 2)
 
@@ -54,6 +59,8 @@ class TrainedSNAC(TrainedCodec):
             vectors = project(level.in_proj, latents.unflatten(-2, (-1, stride)).mean(-2))
             found = level.nearest_of(vectors)
             words = level.codebook(found)
+            if self.running:  # they move by themselves
+                words = words.detach()
             commitment = commitment + F.mse_loss(vectors, words.detach())
             codebook = codebook + F.mse_loss(words, vectors.detach())
             straight = vectors + (words - vectors).detach()
@@ -98,6 +105,12 @@ class TrainedSNAC(TrainedCodec):
         set_projection(quantizer.in_proj, into, -(into @ mean))
         set_projection(quantizer.out_proj, back, mean)
         self.words(level).copy_(cluster((rows - mean) @ into.t(), self.codec.spec.codebook_size))
+        if self.running:
+            used = len(rows) / self.settings.start_batches / self.codec.spec.codebook_size
+            self._book(level).begin(self.words(level), count=used)
+
+    def _book(self, level: int) -> RunningCodebook:
+        return cast(RunningCodebook, self.running[level])
 
     def _coarser(self, level: int, latents: Tensor) -> Tensor:
         """What the levels before this one make of latents [B, T, D], the same shape."""
@@ -107,10 +120,32 @@ class TrainedSNAC(TrainedCodec):
             total = total + quantizer.embed(codes).repeat_interleave(stride, dim=-2)
         return total
 
+    def _move(self, level: int, vectors: Tensor, codes: Tensor, used: Tensor) -> None:
+        """Let the middle of the codewords go with that of the vectors, by the biases of both projections.
+
+        An encoder that begins moves all its latents one way at once (the first updates asked for the mean spectrum),
+        faster than codewords follow one by one; seen from 0 the vectors are then one direction, and few codewords
+        win. What the projection in takes away the projection out puts back, so that codewords mean the same
+        distances from the middle, whose way the decoder hears.
+        """
+        share = self.settings.centre
+        if share:
+            quantizer = cast(VectorQuantizer, self.codec.quantizer.quantizers[level])
+            into, back = cast(nn.Conv1d, quantizer.in_proj), cast(nn.Conv1d, quantizer.out_proj)
+            sums = summed(torch.cat([vectors.sum(0), vectors.new_tensor([len(vectors)])]))
+            shift = share * sums[:-1] / sums[-1]
+            vectors.sub_(shift)  # what a codeword that starts again takes
+            cast(Tensor, into.bias).data.sub_(shift)
+            cast(Tensor, back.bias).data.add_(back.weight[:, :, 0].detach() @ shift)
+        if self.running:
+            self._book(level).follow(self.words(level), vectors, codes, used)
+
     def _restart(self, level: int, vectors: Tensor) -> int:
         dead = self.use.dead(level, self.settings.dead_below)
         if dead.any():
             restart(self.words(level), vectors, dead)
+            if self.running:
+                self._book(level).begin(self.words(level), dead, float(self.use.recent[level].mean()))
             self.use.recent[level][dead] = self.use.recent[level].mean()
         return int(dead.sum())
 

@@ -29,6 +29,10 @@ class CodebookSettings:
         from_step: Updates of a codec from scratch before they start; until then latents go to the decoder as they
             are, so that codebooks meet an encoder that has something to say.
         start_batches: Batches of crops that are clustered.
+        centre: Share of its mean by which a level's vectors are moved to 0 in each update, where codes are looked up
+            by angle (SNAC) and the codec began from scratch. Nothing that is heard changes by it.
+        learn: How SNAC's codewords follow their vectors: "mean" keeps them at a running mean, "gradient" leaves them
+            to the codebook loss, as published SNAC's were trained. Nano's are always running means.
         decay: Of the running count of use, and of running codebooks, per update.
         dead_below: A codeword that is used less than this share of the mean starts again at a vector of the batch.
         restart_every: Updates from one look for dead codewords to the next; 0 for never.
@@ -37,6 +41,8 @@ class CodebookSettings:
     start: Literal["data", "as_is"] = "data"
     from_step: int = 0
     start_batches: int = 4
+    centre: float = 0.2
+    learn: Literal["gradient", "mean"] = "gradient"
     decay: float = 0.99
     dead_below: float = 0.1
     restart_every: int = 10
@@ -44,6 +50,8 @@ class CodebookSettings:
     def __post_init__(self) -> None:
         if self.from_step < 0:
             raise ConfigError(f"codebooks.from_step is {self.from_step}, wanted 0 or more")
+        if not 0 <= self.centre <= 1:
+            raise ConfigError(f"codebooks.centre is {self.centre}, wanted 0 to 1")
 
 
 @dataclass
@@ -170,7 +178,7 @@ class TrainedCodec(nn.Module, ABC):
         return restarted
 
     def _move(self, level: int, vectors: Tensor, codes: Tensor, used: Tensor) -> None:
-        """Move a running codebook; codebooks that learn by gradients stay."""
+        """Move what moves without a gradient: running codebooks, or the middle of a level's vectors."""
 
     @abstractmethod
     def _restart(self, level: int, vectors: Tensor) -> int:
