@@ -76,7 +76,8 @@ class Lesson:
             )
         self.model, self.voice = model, model.voice
         self.teacher = Teacher(self.voice, tokenizer)
-        self.rows, self.held, self.old, self.settings, self.folder = rows, held, old, settings, folder
+        self.rows, self.old = (sorted(found, key=lambda row: len(row.tokens)) for found in (rows, old))
+        self.held, self.settings, self.folder = held, settings, folder
         self.state_file = folder / "state.pt"
         self.step, self.spent_s, self.falls, self.since = 0, 0.0, 0, 0
         self.best = float("inf")
@@ -170,8 +171,8 @@ class Lesson:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rows = [rng.choice(self.rows) for _ in range(settings.batch)]
-        rows += [rng.choice(self.old) for _ in range(settings.replay)] if self.old else []
+        rows = draw_alike(rng, self.rows, settings.batch, where := rng.random())
+        rows += draw_alike(rng, self.old, settings.replay, where)
         codes, paces = self.losses(rows, DROP)
         (codes + DURATION_WEIGHT * paces).backward()
         if settings.learns == "row":
@@ -233,6 +234,22 @@ class Lesson:
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights, self.step, self.best = state["best_weights"], state["step"], state["best"]
         self.since, self.falls, self.spent_s = state["since"], state["falls"], state["spent_s"]
+
+
+def draw_alike(rng: random.Random, rows: list[Utterance], count: int, where: float) -> list[Utterance]:
+    """Rows of like length, so that little of a batch is padding.
+
+    Args:
+        rng: Draws them, with repetition.
+        rows: Sorted by length; none give none.
+        count: How many.
+        where: In the sorted rows, 0 to 1.
+    """
+    if not rows:
+        return []
+    width = max(1, min(len(rows), max(3 * count, len(rows) // 8)))
+    begin = round(where * (len(rows) - width))
+    return [rows[begin + rng.randrange(width)] for _ in range(count)]
 
 
 def lay_out(teacher: Teacher, row: dict[str, Any], voice: int) -> Utterance:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import add_voice
@@ -17,7 +19,7 @@ import torch
 from aligning import PhoneAligner
 from safetensors.torch import load_file
 from voice_rows import find_recordings, prepare, trim
-from voice_training import Lesson, Settings, lay_out, replayed
+from voice_training import Lesson, Settings, draw_alike, lay_out, replayed
 
 import vivavoce
 from vivavoce.audio.files import read_audio, write_audio
@@ -108,6 +110,17 @@ def test_teaching_stops_after_two_falls_and_keeps_the_best(
     lesson.run()
     assert lesson.step == 5 and lesson.done
     assert torch.equal(lesson.voice.depth_in.weight, kept[3])  # the weights that got 3.0
+
+
+def test_rows_of_like_length_are_drawn_and_each_can_be() -> None:
+    rows: Any = [SimpleNamespace(tokens=torch.zeros(n)) for n in range(10, 90)]
+    rng, seen = random.Random(0), set()
+    for _ in range(400):
+        lengths = [len(row.tokens) for row in draw_alike(rng, rows, 3, rng.random())]
+        assert len(lengths) == 3 and max(lengths) - min(lengths) < 10
+        seen.update(lengths)
+    assert seen == set(range(10, 90))
+    assert draw_alike(rng, [], 3, 0.5) == [] and len(draw_alike(rng, rows[:1], 3, 0.9)) == 3
 
 
 def write_set(folder: Path, items: list[tuple[np.ndarray, int, str | None]]) -> Path:
