@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,39 @@ def test_level_does_not_matter() -> None:
     a, _ = encoder(features, torch.tensor([30]))
     b, _ = encoder(features + 0.5, torch.tensor([30]))
     torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_silence_around_a_clip_does_not_move_what_is_measured_from_its_maximum() -> None:
+    clip = torch.rand(1, 8, 30) * 2 - 1
+    around = torch.nn.functional.pad(clip, (10, 10), value=-3.0)
+
+    def moved(**more: object) -> float:
+        encoder = MelCTCEncoder(replace(SMALL, **more))  # type: ignore[arg-type]
+        alone = encoder.normalise(clip, torch.tensor([30]))
+        return float((encoder.normalise(around, torch.tensor([50]))[..., 10:40] - alone).abs().max())
+
+    assert moved(level="top") < 1e-5 and moved(level="top", faint_decades=3.0) < 1e-5
+    assert moved(level="mean") > 0.3
+
+
+def test_faint_sounds_are_squeezed_and_loud_ones_left_alone() -> None:
+    clip = (
+        -torch.linspace(0, 10, 41)[None, None].repeat(1, 8, 1) / 4
+    )  # decades below the maximum: 0, 0.25, ...
+    plain, soft = (
+        MelCTCEncoder(replace(SMALL, level="top", faint_decades=d)).normalise(clip, torch.tensor([41]))[0, 0]
+        for d in (0.0, 3.0)
+    )
+    torch.testing.assert_close(plain[:17], 3.6 - torch.arange(17) / 4)
+    torch.testing.assert_close(soft[:17], plain[:17])
+    assert (plain[17:] == plain[16]).all() and (soft[28:] == soft[28]).all()
+    torch.testing.assert_close(soft[17:29], plain[16] - 0.4 * torch.arange(1, 13) / 4)
+
+
+@pytest.mark.parametrize("wrong", [{"level": "loud"}, {"range_decades": 0.0}, {"faint_decades": -1.0}])
+def test_ranges_and_levels_that_cannot_be_are_refused(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        replace(SMALL, **wrong)
 
 
 def test_greedy_tokens_merge_repeats_and_drop_blanks() -> None:

@@ -9,12 +9,18 @@ Letters: B batch, M mel bins, T mel frames (100 Hz), F encoder frames (25 Hz), D
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.models.layers import RMSNorm, TransformerLayer, length_mask, rotary_angles
+
+Level = Literal["mean", "top"]
+FAINT_SLOPE = 0.4
+TOP_LEVEL = 0.9  # of the range: where the mean of most clips lies below the maximum
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,10 @@ class MelCTCConfig:
         blank_id: CTC blank, a token that is never in a transcript.
         range_decades: Log-mel further below the clip's maximum than this is cut (4 = 40 dB), which hides
             faint background noise.
+        faint_decades: So many decades below that are squeezed to two fifths before the cut, not cut at once: on
+            a telephone's band an "s" can be 60 dB below the vowel beside it.
+        level: What every clip is measured from: its mean over bins and frames, or its maximum, which silence around
+            it does not move.
     """
 
     vocab_size: int
@@ -36,6 +46,17 @@ class MelCTCConfig:
     num_layers: int = 5
     num_heads: int = 4
     range_decades: float = 4.0
+    faint_decades: float = 0.0
+    level: Level = "mean"
+
+    def __post_init__(self) -> None:
+        if self.range_decades <= 0 or self.faint_decades < 0:
+            raise ConfigError(
+                f"range_decades is {self.range_decades:g} and faint_decades {self.faint_decades:g}; wanted more "
+                "than 0, and 0 or more."
+            )
+        if self.level not in get_args(Level):
+            raise ConfigError(f"level is {self.level!r}; wanted one of {', '.join(get_args(Level))}.")
 
 
 class MelCTCEncoder(nn.Module):
@@ -65,10 +86,16 @@ class MelCTCEncoder(nn.Module):
         return ((lengths + 1) // 2 + 1) // 2
 
     def normalise(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Cut far-below-maximum values, remove each clip's mean and zero the padding; [B, M, T] -> same."""
+        """Cut far-below-maximum values, remove each clip's level and zero the padding; [B, M, T] -> same."""
+        config = self.config
         real = length_mask(lengths, features.shape[-1])[:, None]
         top = features.masked_fill(~real, -torch.inf).amax(dim=(1, 2), keepdim=True)
-        x = torch.maximum(features, top - self.config.range_decades / 4)  # Whisper's log-mel is decades / 4
+        least = top - config.range_decades / 4  # Whisper's log-mel is decades / 4
+        x = torch.maximum(features, least - config.faint_decades / 4)
+        if config.faint_decades:
+            x = torch.maximum(x, least) + FAINT_SLOPE * (torch.minimum(x, least) - least)
+        if config.level == "top":
+            return (x - top + TOP_LEVEL * config.range_decades / 4) * 4.0 * real
         mean = (x * real).sum(dim=(1, 2), keepdim=True) / (lengths.clamp(min=1)[:, None, None] * x.shape[1])
         return (x - mean) * 4.0 * real
 
