@@ -248,7 +248,8 @@ def draw_alike(rng: random.Random, rows: list[Utterance], count: int, where: flo
     if not rows:
         return []
     width = max(1, min(len(rows), max(3 * count, len(rows) // 8)))
-    begin = round(where * (len(rows) - width))
+    begin = round(where * (len(rows) + width)) - width  # over the edges, or the shortest would be drawn least
+    begin = min(max(0, begin), len(rows) - width)
     return [rows[begin + rng.randrange(width)] for _ in range(count)]
 
 
