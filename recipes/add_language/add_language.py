@@ -4,7 +4,7 @@ python recipes/add_language/add_language.py --recordings runs/german/speech --mi
 
 Grows the tokenizer by the language's words and phones, and ears, mind and voice by their rows; then all learn together,
 with the old language's recordings, facts and voice mixed in. Every tenth recording is kept aside: where its loss no
-longer falls, the rate is cut, and where it does not fall again, training stops. Every step draws from its own seed, so
+longer falls, the rate is brought down and training ends. Every step draws from its own seed, so
 the same command goes on where it was stopped, as if it had not been.
 """
 
@@ -39,36 +39,43 @@ from vivavoce.models.voice.tables import fit_voices
 from vivavoce.models.voice.teaching import Teacher
 from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, load_lexicon
 
-PEAK_LR, WARM_STEPS, CUT = 6e-4, 10, 0.25
+PEAK_LR, WARM_STEPS = 6e-4, 10
 
 
 class StopRule:
-    """Cuts the rate where the loss of what was kept aside stops falling, and stops the second time.
+    """Says when to cool down: the loss of what was kept aside stops falling, or the time is up.
+
+    From then on the rate falls evenly to 5 % within ``cool`` steps, and training ends.
 
     Args:
-        least_gain: Share by which it must fall to count.
+        steps: Most steps, cooling included.
+        cool: Steps of cooling.
+        least_gain: Share by which the loss must fall to count.
         patience: Checks without that.
     """
 
-    def __init__(self, least_gain: float = 0.02, patience: int = 2) -> None:
-        self.least_gain, self.patience = least_gain, patience
-        self.best, self.bad, self.cuts = float("inf"), 0, 0
+    def __init__(self, steps: int, cool: int, least_gain: float = 0.02, patience: int = 2) -> None:
+        self.steps, self.cool, self.least_gain, self.patience = steps, min(cool, steps), least_gain, patience
+        self.best, self.bad, self.end = float("inf"), 0, steps
 
-    def __call__(self, loss: float) -> bool:
-        """Whether to stop."""
+    def check(self, step: int, loss: float) -> None:
+        """Take the loss after ``step`` steps."""
         if loss < self.best * (1 - self.least_gain):
             self.best, self.bad = loss, 0
         else:
             self.bad += 1
-        if self.bad >= self.patience:
-            self.bad, self.cuts = 0, self.cuts + 1
-        return self.cuts > 1
+        if self.bad >= self.patience and self.end == self.steps:
+            self.end = min(self.steps, step + self.cool)
+
+    def rate(self, step: int) -> float:
+        """Share of the learning rate of a step."""
+        return min(1.0, max(0.05, (self.end - step) / self.cool))
 
     def state(self) -> list[float]:
-        return [self.best, self.bad, self.cuts]
+        return [self.best, self.bad, self.end]
 
     def load(self, state: list[float]) -> None:
-        self.best, self.bad, self.cuts = state[0], int(state[1]), int(state[2])
+        self.best, self.bad, self.end = state[0], int(state[1]), int(state[2])
 
 
 class Lesson:
@@ -136,7 +143,7 @@ class Lesson:
             torch.manual_seed(rng("drop").getrandbits(32))
             draws = rng("speak")
             rows = [draws.choice(self.laid) for _ in range(args.speak_batch)]
-            old = self.old_voice.batch(draws, max(1, args.speak_batch // 3))
+            old = self.old_voice.batch(draws, max(1, args.speak_batch // 2))
             for name, spoken in (("speak", self.teacher.collate(rows, 0.15)), ("speak old", old)):
                 with torch.autocast("cpu", torch.bfloat16):
                     codes, durations = self.model.speaking_loss(spoken)
@@ -164,37 +171,37 @@ class Lesson:
         """Train until the stop rule or the last step; goes on where it was stopped."""
         args, file = self.args, self.args.out / "state.pt"
         optimizer = torch.optim.AdamW(self.model.parameters(), PEAK_LR, betas=(0.9, 0.98), weight_decay=0.05)
-        rule, step, spent, done = StopRule(), 0, 0.0, False
+        rule, step, spent = StopRule(args.steps, args.cool), 0, 0.0
         if state := checkpoint.load(file):
             self.model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
             rule.load(state["rule"])
-            step, spent, done = state["step"], state["cpu_s"], state["done"]
+            step, spent = state["step"], state["cpu_s"]
             print(f"resumed at step {step}", flush=True)
         begin, totals = time.process_time() - spent, dict[str, float]()
-        while not done and step < args.steps:
+        while step < rule.end:
             for group in optimizer.param_groups:
-                group["lr"] = PEAK_LR * min(1.0, (step + 1) / WARM_STEPS) * CUT**rule.cuts
+                group["lr"] = PEAK_LR * min(1.0, (step + 1) / WARM_STEPS) * rule.rate(step)
             for key, value in self.step(step).items():
                 totals[key] = totals.get(key, 0.0) + value
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
-            if step % args.check_every == 0 or step == args.steps:
+            if step % args.check_every == 0 or step == rule.end:
                 valid = self.valid_loss()
-                done = rule(valid)
+                rule.check(step, valid)
                 means = " ".join(f"{k} {v / args.check_every:.2f}" for k, v in totals.items())
                 cpu, totals = time.process_time() - begin, {}
                 print(
-                    f"step {step} cpu {cpu:.0f} s cuts {rule.cuts} kept aside {valid:.3f} {means}", flush=True
+                    f"step {step} cpu {cpu:.0f} s ends {rule.end} kept aside {valid:.3f} {means}", flush=True
                 )
                 checkpoint.save(
                     file, model=self.model.state_dict(), optimizer=optimizer.state_dict(), step=step, cpu_s=cpu,
-                    rule=rule.state(), done=done,
+                    rule=rule.state(),
                 )  # fmt: skip
         facts = {"minutes": round(self.hearing.minutes, 2), "steps": step, "cpu_s": round(time.process_time() - begin),
-                 "stopped": done, "kept_aside": rule.best, "seed": args.seed}  # fmt: skip
+                 "stopped_early": rule.end < args.steps, "kept_aside": rule.best, "seed": args.seed}  # fmt: skip
         (args.out / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
 
     def save(self) -> Path:
@@ -229,10 +236,11 @@ def main() -> None:
         "--old-voice", type=Path, default=Path("runs/nano/voice.pt"), help="of prepare_voice.py"
     )
     parser.add_argument("--digits", type=Path, help="real digits, to keep hearing them")
-    parser.add_argument("--steps", type=int, default=160, help="at most")
+    parser.add_argument("--steps", type=int, default=120, help="at most")
+    parser.add_argument("--cool", type=int, default=40, help="the last steps, of falling rate")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--replay", type=int, default=6, help="recordings of the old language in a step")
-    parser.add_argument("--text-batch", type=int, default=24)
+    parser.add_argument("--replay", type=int, default=4, help="recordings of the old language in a step")
+    parser.add_argument("--text-batch", type=int, default=16)
     parser.add_argument("--speak-batch", type=int, default=4)
     parser.add_argument("--check-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import random
@@ -138,20 +139,26 @@ def test_the_tokenizer_keeps_its_ids() -> None:
     assert {w for w in german.vocabulary() if w in vocabulary()} >= {"plus", "minus", "hat"}
 
 
-def test_the_stop_rule_cuts_once_and_then_stops() -> None:
-    rule = StopRule(0.02, 2)
-    losses = [5, 4, 4.5, 3.95, 3, 3, 2.99, 1]
-    assert [rule(x) for x in losses] == [False] * 6 + [True, True]
-    other = StopRule(0.02, 2)
-    for x in losses[:4]:
-        other(x)
-    half = StopRule(0.02, 2)
-    half.load(other.state())
-    assert (half.cuts, [half(x) for x in losses[4:]]) == (1, [False, False, True, True])
+def test_the_stop_rule_cools_down_where_the_loss_no_longer_falls_or_time_is_up() -> None:
+    rule = StopRule(100, 20, 0.02, 2)
+    for step, loss in ((10, 5.0), (20, 4.0), (30, 4.5), (40, 3.95)):
+        assert rule.end == 100 and rule.rate(step) == 1.0
+        rule.check(step, loss)
+    assert rule.end == 60 and [rule.rate(s) for s in (40, 50, 59)] == [1.0, 0.5, 0.05]
+    rule.check(50, 1.0)  # too late: it is cooling
+    half = StopRule(100, 20, 0.02, 2)
+    half.load(rule.state())
+    assert (half.end, half.best, half.bad) == (rule.end, rule.best, rule.bad) == (60, 1.0, 0)
+    patient = StopRule(100, 20, 0.02, 2)
+    for step in range(10, 100, 10):
+        patient.check(step, 100.0 / step)
+    assert patient.end == 100 and patient.rate(79) == 1.0 and patient.rate(90) == 0.5
 
 
 class Tiny(Lesson):
-    """A lesson of a small matrix."""
+    """A lesson of a small matrix, interrupted at step ``last``."""
+
+    last = 0
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(0)
@@ -159,6 +166,8 @@ class Tiny(Lesson):
         self.hearing = argparse.Namespace(minutes=1.0)  # type: ignore[assignment]
 
     def step(self, step: int) -> dict[str, float]:
+        if step == self.last:
+            raise KeyboardInterrupt
         x = torch.randn(3, 4, generator=torch.Generator().manual_seed(step))
         return {"x": self._learn(((self.model(x) - 1) ** 2).mean())}
 
@@ -173,12 +182,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch
         for count in steps:
             out = tmp_path / name
             out.mkdir(exist_ok=True)
-            lesson = Tiny(argparse.Namespace(out=out, steps=count, check_every=2, seed=0))
-            lesson.run()
+            monkeypatch.setattr(Tiny, "last", count)
+            lesson = Tiny(argparse.Namespace(out=out, steps=12, cool=4, check_every=2, seed=0))
+            with contextlib.suppress(KeyboardInterrupt):
+                lesson.run()
         assert json.loads((out / "training.json").read_text())["minutes"] == 1.0
         return lesson.model.state_dict()
 
-    whole, parts = run("whole", 12), run("parts", 4, 12)
+    whole, parts = run("whole", 12), run("parts", 5, 9, 12)
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
