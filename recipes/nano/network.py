@@ -63,7 +63,7 @@ class Nano(nn.Module):
         logits = self.audio_encoder.ctc_logits(states)
         log_probs = F.log_softmax(logits.float(), -1)
         counts = torch.tensor([len(t) for t in batch.transcripts])
-        flat = torch.tensor([i for t in batch.transcripts for i in t] or [1])
+        flat = torch.tensor([i for t in batch.transcripts for i in t], dtype=torch.long)
         ctc = F.ctc_loss(
             log_probs.transpose(0, 1), flat, frames, counts,
             blank=self.encoder_config.blank_id, reduction="none", zero_infinity=True,
