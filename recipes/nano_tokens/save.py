@@ -62,7 +62,8 @@ def save_model(trained: TwoEars, out: Path, codec: str = "nano") -> None:
         description="Spoken sums and numbers by a language model of random start, see docs/two-kinds-of-ears.md.",
     )
     model = SpeechLM(config)
-    model.load_state_dict(trained.state_dict(), strict=True)
+    weights = {k: v for k, v in trained.state_dict().items() if not k.startswith("ctc_head.")}
+    model.load_state_dict(weights, strict=True)
     model.save_pretrained(out)
     SpeechProcessor.for_config(trained.tokenizer, config).save_pretrained(out)
 

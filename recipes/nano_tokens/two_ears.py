@@ -148,6 +148,9 @@ class TwoEars(nn.Module):
             nn.init.normal_(self.frame_embedding.weight, std=0.02)
             self.codebook_size = codec_spec.codebook_size
 
+        if ear.ctc and ear.kind != "mel":  # the encoder has its own; this one is only for training
+            self.ctc_head = nn.Linear(width, self.text_size)
+
     def ids(self, text: str) -> list[int]:
         return self.tokenizer.convert_tokens_to_ids(text.split())
 
@@ -204,8 +207,7 @@ class TwoEars(nn.Module):
             begin, period, places = 2, len(SLOTS[self.ear.levels]), CTC_SLOTS[self.ear.levels]
         counts = [len(clip.codes) for clip in clips]
         at = torch.arange(max(counts))[:, None] * period + torch.tensor(places) + begin
-        head = self.language_model.get_input_embeddings().weight[: self.text_size]
-        logits = hidden[:, at.flatten()] @ head.t()
+        logits = self.ctc_head(hidden[:, at.flatten()])
         return self._ctc(logits, torch.tensor(counts) * len(places), clips)
 
     # losses
@@ -257,7 +259,7 @@ class TwoEars(nn.Module):
     # replies
 
     @torch.inference_mode()
-    def reply(self, clips: Sequence[Clip], max_new: int = 28) -> list[tuple[str, str]]:
+    def reply(self, clips: Sequence[Clip], max_new: int) -> list[tuple[str, str]]:
         """Greedy (transcript, answer) of each clip; the answer is "" where none was written."""
         embed = self.language_model.model.embed_tokens
         edges = embed(torch.tensor([self.user, self.heard]))

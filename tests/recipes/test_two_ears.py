@@ -84,9 +84,9 @@ def test_ctc_reads_where_codes_stand(clip: Clip, name: str, first: list[int], la
     """Position 0 is the user's mark, 1 the start of audio for tokens; a half frame ends with slot 3 or 6 of 7."""
     model = build(name)
     model._ctc = lambda logits, frames, clips: (logits[0, :, 0], frames)  # type: ignore[method-assign]
-    head = model.language_model.get_input_embeddings().weight
+    head = model.ctc_head.weight
     with torch.no_grad():
-        head[0] = 1 / head.shape[1]
+        model.ctc_head.bias[0], head[0] = 0.0, 1 / head.shape[1]
         places, frames = model._ctc_at_tokens(
             torch.arange(70.0)[None, :, None].expand(1, 70, head.shape[1]), [clip]
         )
@@ -94,7 +94,7 @@ def test_ctc_reads_where_codes_stand(clip: Clip, name: str, first: list[int], la
     assert frames.tolist() == [len(places)]
 
 
-@pytest.mark.parametrize("name", ["mel", "flat", "coarse_mid"])
+@pytest.mark.parametrize("name", ["mel", "flat_ctc", "coarse_mid"])
 def test_a_saved_model_hears_as_the_trained_one(
     clip: Clip, wave: np.ndarray, tmp_path: Path, name: str
 ) -> None:
@@ -151,7 +151,7 @@ def test_sets_keep_voices_and_clips_apart() -> None:
 def test_measure_counts_exact_replies(clip: Clip) -> None:
     model = build("coarse")
     replies = iter([[("two plus two", "four"), ("two plus two", "five")], [("", "four")]])
-    model.reply = lambda clips: next(replies)  # type: ignore[method-assign]
+    model.reply = lambda clips, max_new: next(replies)  # type: ignore[method-assign]
     got = measure(model, [clip] * 3, batch=2)
     assert got["transcript"][0] == got["answer"][0] == pytest.approx(2 / 3, abs=1e-4) and got["n"] == 3
     low, high = wilson(0, 200)
