@@ -2,10 +2,10 @@
 
 python recipes/nano/probe_ears.py --digits FSDD --speech runs/nano/speech --more-digits runs/nano2/digits \
     --tokenizer runs/nano/tokenizer --init runs/nano/hear --leave nicolas,jackson --pool native,accent,accent \
-    --bend 0.8 --time 0.5 --tilt 0.5 --mix 0.4
+    --bend 0.8 --time 0.5 --tilt 0.5 --mix 0.4 --faint 3 --level top --cut 0.4
 
-Waveforms are augmented once and kept as features (--cache); what is drawn at every step are clips, strings of them, and
-the changes of vivavoce.audio.speakers. A step of 30 clips takes 0.4 CPU-seconds.
+Waveforms are augmented once and kept as features (--cache, one file for each --cut); what is drawn at every step are
+clips, strings of them, and the changes of vivavoce.audio.speakers. A step of 30 clips takes 0.4 CPU-seconds.
 Prints greedy CTC readings of the speakers left out, all 500 clips each with 0.1 s of silence around: clean, at 10 dB
 (250), strings of four (60); and of sentences and voices held out.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from domain import DIGITS
-from hearing import HEAR_RATE, SPEAKERS
+from hearing import HEAR_RATE, SPEAKERS, cut_ends
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -52,17 +52,20 @@ def features(waves: list[np.ndarray]) -> list[Tensor]:
     return [clip[:, :n].half() for clip, n in zip(found, frames.tolist(), strict=True)]
 
 
-def change(wave: np.ndarray, rng: np.random.Generator, strength: float, low_pass_p: float) -> np.ndarray:
-    """Speed, padding, then everything else; lengths are multiples of 50 ms, of which transforms are quick."""
+def change(
+    wave: np.ndarray, rng: np.random.Generator, strength: float, low_pass_p: float, cut: float = 0.0
+) -> np.ndarray:
+    """Speed, cut ends, then everything else, and the silence that the product puts around a clip."""
     if rng.random() < 0.6 * strength:
         wave = resample(wave, HEAR_RATE, int(HEAR_RATE / rng.uniform(0.88, 1.14)) // 100 * 100)
-    low, high = (int(rng.uniform(0, 0.15) * HEAR_RATE) for _ in range(2))
-    high += -(low + high + len(wave)) % 800
+    if strength > 0.3:
+        wave = cut_ends(wave, random.Random(int(rng.integers(1 << 30))), cut)
     options = AugmentOptions(
         low_pass_p=low_pass_p, low_pass_hz=(3300, 7500) if low_pass_p < 0.5 else (3200, 5000),
-        pad_s=(0, 0), speed_p=0, noise_p=0.6,
+        pad_s=(0, 0.15), speed_p=0, noise_p=0.7, snr_db=(3.0, 50.0),
     )  # fmt: skip
-    return augment(np.pad(wave, (low, high)), HEAR_RATE, rng, strength=strength, options=options)
+    changed = augment(wave, HEAR_RATE, rng, strength=strength, options=options)
+    return np.concatenate([PADDING, changed, PADDING])
 
 
 def noisy(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +85,7 @@ def make_cache(args: argparse.Namespace) -> dict[str, list[Clip]]:
             waves = [read_audio(path, sample_rate=HEAR_RATE)[0] for path in paths]
             heard[digit] = waves
             padded = [np.concatenate([PADDING, wave, PADDING]) for wave in waves]
-            trained = [change(w, noise, 1.0 if i % 3 else 0.5, 0.4) for i, w in enumerate(waves)]
+            trained = [change(w, noise, 1.0 if i % 3 else 0.5, 0.4, args.cut) for i, w in enumerate(waves)]
             trained += [change(w, noise, 0.1, 0.4) for w in waves[::2]]
             for key, kept in (
                 ("clean", padded),
@@ -116,7 +119,9 @@ def make_cache(args: argparse.Namespace) -> dict[str, list[Clip]]:
         for name in DIGITS:
             chosen = rng.sample([row for row in rows_of_pool if row["text"] == name], count)
             waves = [resample(shards.samples(row), RATE, HEAR_RATE) for row in chosen]
-            waves = [change(w, noise, 1.0 if i % 5 < 3 else 0.3, low_pass_p) for i, w in enumerate(waves)]
+            waves = [
+                change(w, noise, 1.0 if i % 5 < 3 else 0.3, low_pass_p, args.cut) for i, w in enumerate(waves)
+            ]
             out.setdefault(pool, []).extend((clip, name) for clip in features(waves))
     short = [
         r for r in first.rows if r["split"] == "train" and r["kind"] != "digit" and r["samples"] < RATE * 1.8
@@ -148,7 +153,10 @@ class Probe:
         self.args, self.cache, self.tokenizer = args, cache, AutoTokenizer.from_pretrained(args.tokenizer)
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
         prefix = "audio_encoder."
-        self.encoder = MelCTCEncoder(MelCTCConfig(len(self.tokenizer), range_decades=args.floor))
+        config = MelCTCConfig(
+            len(self.tokenizer), range_decades=args.floor, faint_decades=args.faint, level=args.level
+        )
+        self.encoder = MelCTCEncoder(config)
         self.encoder.load_state_dict(
             {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
         )
@@ -256,6 +264,9 @@ def main() -> None:
     parser.add_argument("--human", type=int, default=16, help="real clips in a step")
     parser.add_argument("--synthetic", type=int, default=12)
     parser.add_argument("--floor", type=float, default=4.0, help="range_decades of the encoder")
+    parser.add_argument("--faint", type=float, default=0.0, help="faint_decades of the encoder")
+    parser.add_argument("--level", choices=["mean", "top"], default="mean", help="level of the encoder")
+    parser.add_argument("--cut", type=float, default=0.0, help="chance that an end of a digit is cut off")
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
