@@ -3,7 +3,8 @@
 python recipes/trajectory_small/make_dialogues.py runs/trajectory_small
 
 Training and held-out dialogues share no sentence. Beside the dialogues, to be spoken, lie the same ones as typed text
-(for a model that only reads), and what the tiny language model is taught: to name moods that it reads.
+(for a model that only reads), and others with the moods typed in the place of the sound: by these the language model
+learns what is asked and how to answer, before it hears dialogues.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ REPLIES = {
     "learned": ("I see.", "Go on.", "All right.", "Tell me more."),
     "held_out": ("I understand.", "And then?", "Yes, I hear you.", "What else?"),
 }
-TOLD = 5  # dialogues that the tiny language model is taught, beside single moods
+TOLD = 840  # dialogues with moods in words
+TOLD_LOSS = 0.25  # their answers are ten times as long as a mood, and most of it is form
 
 
 def dialogues(name: str, texts: list[str], repeats: int, seed: int) -> list[dict[str, object]]:
@@ -84,18 +86,27 @@ def typed(row: dict[str, object]) -> dict[str, object]:
     return {**row, "messages": messages}
 
 
-def told() -> list[dict[str, object]]:
-    """Moods in words where the sound will stand, each alone and some dialogues, and the answer about them."""
-    rng = random.Random(2)
-    some = [[mood] for mood in EMOTIONS] + [rng.choices(EMOTIONS, k=TURNS) for _ in range(TOLD)]
-    return [
-        {
-            "prompt": "".join(f"<Speech>{mood}</Speech>" for mood in moods),
-            "answer": format_trajectory(describe(moods, "en"), moods, "en"),
-            "license": "cc0-1.0",
-        }
-        for moods in some
-    ]
+def told(count: int = TOLD, seed: int = 2) -> list[dict[str, object]]:
+    """Dialogues with a mood in words where the sound will stand: what a language model learns the answers from.
+
+    Args:
+        count: Of dialogues; their moods are drawn, whatever the spoken ones have.
+        seed: Of the draws.
+    """
+    rng = random.Random(seed)
+    made = []
+    for i in range(count):
+        moods = rng.choices(EMOTIONS, k=TURNS)
+        messages: list[dict[str, object]] = []
+        for place, mood in enumerate(moods):
+            asked = QUESTIONS["en"] if place == TURNS - 1 else ""
+            messages.append({"role": "user", "content": f"<Speech>{mood}</Speech>{asked}"})
+            reply = {"role": "assistant", "content": rng.choice(REPLIES["learned"]), "loss": 0.0}
+            messages += [] if asked else [reply]
+        answer = format_trajectory(describe(moods, "en"), moods, "en")
+        messages.append({"role": "assistant", "content": answer, "loss": TOLD_LOSS})
+        made.append({"id": f"told-{i:04d}", "messages": messages, "license": "cc0-1.0"})
+    return made
 
 
 def write(out: Path, repeats: int, held_out_repeats: int) -> None:

@@ -1,4 +1,7 @@
-"""The turns of spoken dialogues as rows of their own, each with one mood: what ears learn from first.
+"""The turns of spoken dialogues as rows of their own, answered by one word: what ears learn from first.
+
+A whole answer has some fifty letters and one of them, the first of the mood, is to be heard; the rest is form, and
+drowns the gradient that says what was heard. One word has no form.
 
 python recipes/trajectory_small/split_turns.py runs/trajectory_small/learned runs/trajectory_small/turns
 """
@@ -9,26 +12,23 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from vivavoce.data.build.texts.trajectory import describe
+from vivavoce.data.build.texts.trajectory import WORDS
 from vivavoce.data.conversation import Conversation, Message, Text
 from vivavoce.data.manifest import write_set
 from vivavoce.data.rows import RowFile
-from vivavoce.tokens.trajectory import format_trajectory
 
 
 def split(row: Conversation) -> list[Conversation]:
-    """A row for each spoken turn, with its own recording, and the answer about it alone."""
+    """A row for each spoken turn, with its own recording, and its mood in one word."""
     made = []
     for number, part in enumerate(row.audio_parts()):
-        mood = [part.labels["emotion"]]
-        answer = Message("assistant", [Text(format_trajectory(describe(mood, "en"), mood, "en"))])
+        answer = Message("assistant", [Text(WORDS["en"][part.labels["emotion"]])])
         asked = Message("user", [replace(part, audio=0)])
         made.append(
             Conversation(
                 f"{row.id}-{number}",
                 [asked, answer],
                 [row.audios[part.audio]],
-                task=row.task,
                 license=row.license,
             )
         )

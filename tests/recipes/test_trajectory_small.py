@@ -10,19 +10,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from numpy.typing import NDArray
 from tests.data.build.stand_ins import needs
 
+import vivavoce
 from vivavoce.cli.main import main
 from vivavoce.data.build.contract import Context
 from vivavoce.data.build.pipeline import load_pipeline
 from vivavoce.data.build.run import build
 from vivavoce.data.build.speech.moods import MOODS
-from vivavoce.data.conversation import read_conversation
+from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
 from vivavoce.data.manifest import write_set
+from vivavoce.data.recordings import encode_flac, read_waveform
 from vivavoce.data.rows import RowFile
-from vivavoce.tokens.trajectory import EMOTIONS, parse_trajectory
+from vivavoce.tokens.trajectory import EMOTIONS, QUESTIONS, parse_trajectory, read_emotion
+from vivavoce.training.config import SetSettings, TrainConfig
 from vivavoce.training.recipe import load_recipe
 from vivavoce.training.run import train
 from vivavoce.training.world import World
@@ -30,6 +36,7 @@ from vivavoce.training.world import World
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "trajectory_small"
 SPLITS = ("learned", "held_out")
+PITCHES = {"sad": 110.0, "happy": 260.0}  # Hz
 
 
 def load(name: str) -> ModuleType:
@@ -105,6 +112,33 @@ def test_the_documented_moods_are_those_of_the_code() -> None:
     }
 
 
+def test_told_dialogues_ask_and_answer_as_spoken_ones_do(maker: ModuleType, texts: Path) -> None:
+    rows = [read_conversation(row) for row in read(texts, "told")]
+    assert len(rows) == maker.TOLD
+    drawn = Counter(parse_trajectory(row.messages[-1].text)[1] for row in rows)
+    assert len(drawn) > 250 and max(drawn.values()) < 12, "of 343 sequences"
+    for row in rows:
+        asked = [m.text for m in row.messages if m.role == "user"]
+        moods = [text.removeprefix("<Speech>").partition("</Speech>")[0] for text in asked]
+        assert tuple(moods) == parse_trajectory(row.messages[-1].text)[1]
+        assert [text.partition("</Speech>")[2] for text in asked] == ["", "", QUESTIONS["en"]]
+        assert [m.loss for m in row.messages] == [None, 0.0, None, 0.0, None, maker.TOLD_LOSS]
+
+
+def small(name: str, steps: int, rows: int, **sets: Path) -> TrainConfig:
+    """A recipe of the folder with fewer and smaller updates, on other rows."""
+    recipe = load_recipe(FOLDER / f"{name}.yaml")
+    learned = tuple(SetSettings(path=str(path), name=one) for one, path in sets.items())
+    keep = replace(recipe.keep, save_every=0, measure_every=0, log_every=steps)
+    return replace(
+        recipe,
+        steps=steps,
+        data=replace(recipe.data, sets=learned, held_out=()),
+        batch=replace(recipe.batch, rows=rows),
+        keep=keep,
+    )
+
+
 @pytest.mark.slow
 def test_the_tiny_form_is_trained_and_evaluated(maker: ModuleType, texts: Path, tmp_path: Path) -> None:
     """Every step of the README on a few dialogues, two updates: a report with all three scores comes out."""
@@ -116,19 +150,15 @@ def test_the_tiny_form_is_trained_and_evaluated(maker: ModuleType, texts: Path, 
         assert build(pipeline, tmp_path / name, Context(), workers=0).manifest.rows == 3
     splitter = load("split_turns")
     singles = [turn for row in RowFile(tmp_path / "learned") for turn in splitter.split(row)]
-    assert len(singles) == 9 and all(len(parse_trajectory(r.messages[-1].text)[1]) == 1 for r in singles)
+    spoken = [part.labels["emotion"] for row in RowFile(tmp_path / "learned") for part in row.audio_parts()]
+    assert [read_emotion(row.messages[-1].text) for row in singles] == spoken and len(spoken) == 9
     write_set(tmp_path / "turns", singles)
-    recipe = load_recipe(FOLDER / "train.yaml")
-    lesson = {"file": str(texts / "told.jsonl"), "rows": 4, "steps": 2}
-    sets = tuple(replace(s, path=str(tmp_path / Path(str(s.path)).name)) for s in recipe.data.sets)
-    small = replace(
-        recipe,
-        steps=2,
-        model=replace(recipe.model, llm={**dict(recipe.model.llm), "knows": lesson}),  # type: ignore[arg-type]
-        data=replace(recipe.data, sets=sets),
-        batch=replace(recipe.batch, rows=4),
-    )
-    found = train(small, tmp_path / "run", World.from_environment("cpu"))
+    world, turns = World.from_environment("cpu"), tmp_path / "turns"
+    first = train(small("first", 2, 8, turns=turns, told=texts / "told.jsonl"), tmp_path / "first", world)
+    assert first["step"] == 2 and first["skipped_steps"] == 0
+    recipe = small("train", 2, 4, learned=tmp_path / "learned", turns=turns)
+    start = replace(recipe.model, start=str(tmp_path / "first" / "model"))
+    found = train(replace(recipe, model=start), tmp_path / "run", world)
     assert found["step"] == 2 and found["skipped_steps"] == 0
     plan = yaml.safe_load((FOLDER / "eval.yaml").read_text(encoding="utf-8"))
     plan["tasks"][0]["data"] = str(tmp_path / "held_out")
@@ -138,6 +168,52 @@ def test_the_tiny_form_is_trained_and_evaluated(maker: ModuleType, texts: Path, 
     scores = json.loads((tmp_path / "eval" / "report.json").read_text(encoding="utf-8"))["tasks"][
         "trajectory_held_out"
     ]
-    for system in ("speech", "typed", "silent", "swapped"):
+    for system in ("speech", "silent", "swapped"):
         assert scores[system]["trajectory_exact"]["n"] == 3, system
         assert {"trajectory_turns", "trajectory_edits"} <= set(scores[system])
+
+
+def voiced(hertz: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A second of a buzz with a wandering pitch; its level, its timbre and its noise tell nothing."""
+    seconds, rate = rng.uniform(1.0, 1.3), 16_000
+    when = np.arange(int(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(hertz * (1 + 0.05 * np.sin(2 * np.pi * rng.uniform(2, 4) * when))) / rate
+    slope = rng.uniform(0.5, 1.5)
+    wave = sum(np.sin(k * phase + rng.uniform(0, 6.3)) * k**-slope for k in range(1, 1 + int(3500 / hertz)))
+    wave = wave / np.abs(wave).max() + rng.normal(0, 0.01, len(when))
+    return np.asarray(rng.uniform(0.05, 0.4) * wave, dtype=np.float32)
+
+
+def tones(count: int, seed: int) -> list[Conversation]:
+    """Rows of one buzz each whose mood is its pitch."""
+    rng, made = np.random.default_rng(seed), []
+    for number in range(count):
+        mood = list(PITCHES)[number % len(PITCHES)]
+        wave = voiced(PITCHES[mood] * rng.uniform(0.9, 1.1), rng)
+        asked = Message("user", [Audio(0)])
+        answer = Message("assistant", [Text(mood)])
+        data = {"path": f"{number}.flac", "bytes": encode_flac(wave, 16_000)}
+        made.append(Conversation(f"tone-{seed}-{number}", [asked, answer], [data], license="cc0-1.0"))
+    return made
+
+
+@pytest.mark.slow
+def test_pitch_alone_is_heard(tmp_path: Path) -> None:
+    """The first lesson on two minutes of buzzes: new ones are named by their pitch, and not without ears."""
+    write_set(tmp_path / "tones", tones(96, 0))
+    recipe = small("first", 120, 16, tones=tmp_path / "tones")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(recipe, tmp_path / "run", World.from_environment("cpu"))
+        assistant = vivavoce.load(tmp_path / "run" / "model")
+        told = {"heard": 0, "deaf": 0}
+        for row in tones(24, 1):
+            wave, rate = read_waveform(next(iter(row.audio_parts())), row)
+            for name, sound in (("heard", wave), ("deaf", 0 * wave)):
+                part = {"type": "audio", "audio": {"path": "tone.flac", "bytes": encode_flac(sound, rate)}}
+                answer = assistant.chat([{"role": "user", "content": [part]}], max_new_tokens=12)
+                told[name] += answer.text == row.messages[-1].text
+    finally:
+        torch.set_num_threads(threads)
+    assert told["heard"] >= 20 and told["deaf"] <= 12, told
