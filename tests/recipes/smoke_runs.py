@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vivavoce.training.kinds import load_any, train_any
-from vivavoce.training.loop import Progress
 from vivavoce.training.metrics_log import read_metrics
+from vivavoce.training.updates import Progress
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke"
 DRIFT = 0.02  # relative, in the first third of a run

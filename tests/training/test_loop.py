@@ -115,13 +115,13 @@ def start(config: Any, folder: Path, **more: Any) -> Trainer:
 
 def stopped_at(trainer: Trainer, *steps: int) -> Trainer:
     """Ask it to stop after these updates."""
-    learn = trainer._learn
+    learn = trainer.learn
 
     def learn_until(update: Any) -> None:
         learn(update)
         trainer.stopped = trainer.step in steps
 
-    trainer._learn = learn_until  # type: ignore[method-assign]
+    trainer.learn = learn_until  # type: ignore[method-assign]
     return trainer
 
 

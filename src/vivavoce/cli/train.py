@@ -15,7 +15,7 @@ from vivavoce.cli.overrides import read_overrides
 from vivavoce.cli.screen import note, print_json, print_result, printable
 
 if TYPE_CHECKING:
-    from vivavoce.training.loop import Progress
+    from vivavoce.training.updates import Progress
 
 
 def train(

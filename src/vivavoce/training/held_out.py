@@ -11,10 +11,11 @@ import torch
 from vivavoce.base.errors import DataError
 from vivavoce.training.config import BatchSettings, SetSettings, TrainConfig
 from vivavoce.training.loader import Loader
-from vivavoce.training.loop import autocast, build_objective
+from vivavoce.training.loop import build_objective
 from vivavoce.training.objectives import Totals
 from vivavoce.training.packing import PackedBatch, blank, make_batch, pack
 from vivavoce.training.trainable import train_mode
+from vivavoce.training.updates import autocast
 from vivavoce.training.world import World
 
 

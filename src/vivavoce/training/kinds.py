@@ -14,9 +14,9 @@ from vivavoce.base.records import read_record, set_dotted
 from vivavoce.training.codec.config import CodecDataSettings, CodecTrainConfig
 from vivavoce.training.codec.run import train_codec
 from vivavoce.training.config import TrainConfig
-from vivavoce.training.loop import Progress
 from vivavoce.training.recipe import load_recipe
 from vivavoce.training.run import train
+from vivavoce.training.updates import Progress
 from vivavoce.training.world import World
 
 KINDS = ("codec",)

@@ -26,7 +26,7 @@ import torch
 import transformers
 
 import vivavoce
-from vivavoce.base.errors import ConfigError, TrainingError, VivavoceError
+from vivavoce.base.errors import ConfigError, VivavoceError
 from vivavoce.base.records import read_record, write_record
 from vivavoce.base.whole_files import write_whole
 from vivavoce.data.build.pipeline import changes
@@ -38,7 +38,7 @@ from vivavoce.training.config import SetSettings, TrainConfig
 from vivavoce.training.cross_entropy import ends_in_head
 from vivavoce.training.held_out import HeldOut
 from vivavoce.training.loader import Loader, all_rows, rows_of_rank, told_rows
-from vivavoce.training.loop import Progress, Trainer
+from vivavoce.training.loop import Trainer
 from vivavoce.training.memory import check_memory
 from vivavoce.training.metrics_log import check_trackers
 from vivavoce.training.models import build_model
@@ -52,6 +52,7 @@ from vivavoce.training.samples import Said, answer_rows, write_samples
 from vivavoce.training.schedules import build_schedule
 from vivavoce.training.sets import check_sets, prepare_sets
 from vivavoce.training.trainable import Trainable, Trained, choose
+from vivavoce.training.updates import Progress, writing_results
 from vivavoce.training.world import World
 
 Echo = Callable[[str], None]
@@ -215,15 +216,10 @@ def train(
     totals, faults = all_rows(run.loader, world)
     values |= {"step": trainer.step, "steps": run.steps, "rows": told_rows(totals, faults[:5])}
     if trainer.stopped:
-        echo(f"stopped after update {trainer.step} of {run.steps}; the same command goes on from there.")
         return values
-    try:
-        return values | _finish(run, values, echo)
-    except OSError as error:
-        raise TrainingError(
-            f"training is done, but its results cannot be written to {folder} ({error}); make room, and run the "
-            "same command again."
-        ) from error
+    with writing_results(folder):
+        values |= _finish(run, values, echo)
+    return values
 
 
 def answer(run: Run, step: int) -> tuple[list[Said], list[dict[str, Any]]]:

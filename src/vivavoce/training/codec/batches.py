@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ class Batches:
         levels = [torch.stack(level) for level in zip(*(codes for _, codes in items), strict=True)]
         return Batch(waveform, levels)
 
-    def ahead(self, step: int) -> Iterator[Batch]:
+    def ahead(self, step: int) -> Generator[Batch, None, None]:
         """Batches from ``step`` on, without end."""
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self.draw, step)

@@ -1,18 +1,15 @@
 """The loop that trains codecs: two players, codebooks that move by themselves, and a running mean of the weights.
 
-It is not the loop of language models: there is no document, no packing and no processor here, and an update has two
-steps. Checkpoints, metrics, schedules and the world of processes are the same. One AdamW holds the parameters of both
+Its updates are not those of language models: there is no document, no packing and no processor here, and an update has
+two steps. What is around them is the same (``training/updates.py``). One AdamW holds the parameters of both
 players; a parameter without a gradient stays as it is, so that each step moves one of them.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,24 +20,20 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vivavoce.base.errors import TrainingError
-from vivavoce.base.records import write_record
 from vivavoce.codecs.training.adversarial import discriminator_loss
 from vivavoce.codecs.training.codebooks import from_first
 from vivavoce.codecs.training.discriminators import Discriminators
 from vivavoce.codecs.training.trained_codec import TrainedCodec
 from vivavoce.data.reader.chance import seed_of
-from vivavoce.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
+from vivavoce.training.checkpoints import Loaded
 from vivavoce.training.codec.batches import Batch, Batches
 from vivavoce.training.codec.config import CodecTrainConfig
 from vivavoce.training.codec.losses import Losses
-from vivavoce.training.loop import MOST_BAD, Progress
-from vivavoce.training.metrics_log import MetricsLog
 from vivavoce.training.optimizers.adamw import FUSED_ON, decay_groups
 from vivavoce.training.parallel import gradient_norm
 from vivavoce.training.schedules import build_schedule, set_learning_rate
+from vivavoce.training.updates import MOST_BAD, Loop, Measure, Progress
 from vivavoce.training.world import World, sum_gradients
-
-Measure = Callable[[int], Mapping[str, Any]]
 
 
 class Players(nn.Module):
@@ -64,25 +57,16 @@ class Players(nn.Module):
             self.average.requires_grad_(False)
 
 
-class CodecTrainer:
-    """A run on this rank.
+class CodecTrainer(Loop):
+    """A run of a codec on this rank; see ``Loop`` for what is not told here.
 
     Args:
-        config: Of the run.
-        folder: Of the run; checkpoints and metrics go there.
+        config, folder, world, measure, sample, report, echo: See ``Loop``.
         players: On the device of the world.
         batches: Crops.
-        world: Of ranks.
-        measure: Called with the step now and then, and after the last; its numbers join the metrics.
-        sample: Called with the step now and then.
-        report: Told how far the run is.
-        echo: Told where a run goes on.
-
-    Attributes:
-        step: Updates done.
-        values: Numbers of the last line of metrics.
-        stopped: Whether a stop was asked for before the end.
     """
+
+    config: CodecTrainConfig
 
     def __init__(
         self,
@@ -96,50 +80,24 @@ class CodecTrainer:
         report: Callable[[Progress], None] | None = None,
         echo: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.config, self.folder, self.players, self.batches = config, folder, players, batches
-        self.codec, self.world, self.steps = players.codec, world, config.steps
-        self.measure, self.sample, self.report, self.echo = measure, sample, report, echo
+        self.players, self.batches, self.codec = players, batches, players.codec
         self.losses = Losses(config, self.codec.codec.spec.sample_rate).to(world.device)
-        self.optimizer = build_players_optimizer(players, config)
+        optimizer = build_players_optimizer(players, config)
         self.schedule = build_schedule(config.schedule, config.steps)
-        self.checkpoints = folder / "checkpoints"
-        self.step, self.stopped = 0, False
-        self.values: dict[str, Any] = {}
+        super().__init__(
+            config, folder, players, optimizer, world, config.steps, measure, sample, report, echo
+        )
         self.sums: dict[str, tuple[float, float]] = {}  # name -> sum and count since the last line
         self.counts = {"audio_s": 0.0, "restarted": 0.0, "skipped_steps": 0.0}
-        self._bad, self._saved, self._begun = 0, 0, time.perf_counter()
-        self._timed_s = 0.0
+        self._begun, self._timed_s = time.perf_counter(), 0.0
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end, or until asked to stop (``stopped`` tells); the last line of metrics.
-
-        Raises:
-            TrainingError: Gradients are not finite again and again.
-            DataError: Recordings that cannot be used.
-        """
-        keep, log = self.config.keep, None
-        self._resume()
-        if self.world.is_first:
-            log = MetricsLog(
-                self.folder, self.step, keep.trackers, self.config.name, write_record(self.config)
-            )
+    def coming(self) -> Generator[Batch, None, None]:
         coming = self.batches.ahead(self.step)
         self._begun = time.perf_counter()
-        try:
-            with self._signals():
-                while self.step < self.steps and not self.world.any(self.stopped):
-                    self.learn(next(coming))
-                    self._tell(log)
-                    if self._due(keep.save_every) and self.step < self.steps:
-                        self.save()
-                self.stopped = self.step < self.steps
-                if self.step > self._saved:
-                    self.save()
-        finally:
-            coming.close()  # type: ignore[attr-defined]
-            if log is not None:
-                log.close()
-        return self.values
+        return coming
+
+    def begin(self) -> None:
+        self.start_codebooks()
 
     def start_codebooks(self) -> None:
         """Cluster latents of batches that are drawn for this alone, when it is time; the processes agree then."""
@@ -247,9 +205,6 @@ class CodecTrainer:
     def _seed(self, what: str) -> None:
         torch.manual_seed(seed_of(self.config.seed, what, self.step, self.world.rank) % (1 << 63))
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.parallel.autocast)
-
     @property
     def _fresh(self) -> bool:
         """Whether codebooks start from data: of a codec from scratch."""
@@ -263,33 +218,8 @@ class CodecTrainer:
             total, count = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (total + value, count + 1.0)
 
-    def _logs(self, step: int) -> bool:
-        return step == self.steps or step == 1 or step % self.config.keep.log_every == 0
-
-    def _due(self, every: int) -> bool:
-        return every > 0 and self.step % every == 0
-
-    def _tell(self, log: MetricsLog | None) -> None:
-        """Write a line where one is due."""
-        keep, last = self.config.keep, self.step == self.steps
-        measured = self._due(keep.measure_every) or last
-        if self._logs(self.step) or measured:
-            self._timed_s += time.perf_counter() - self._begun
-            self.values = self._line()
-            if measured and self.measure is not None:
-                self.values |= self.measure(self.step)
-            if log is not None:
-                log.write(self.step, self.values)
-            if self.report is not None:
-                self.report(Progress(self.step, self.steps, self.values))
-            self._begun = time.perf_counter()
-        if self.sample is not None and self._due(keep.sample_every) and not last:
-            before = time.perf_counter()
-            self.sample(self.step)
-            self._begun += time.perf_counter() - before
-
-    def _line(self) -> dict[str, Any]:
-        """Means of the updates since the last line."""
+    def line(self) -> dict[str, Any]:
+        self._timed_s += time.perf_counter() - self._begun
         sums = self.world.sum(self.sums)
         made: dict[str, Any] = {name: total / count for name, (total, count) in sums.items()}
         made |= self.codec.use.told()
@@ -298,66 +228,25 @@ class CodecTrainer:
         made |= {"lr": float(self.optimizer.param_groups[0]["lr"]), **self.counts}
         return made | {"seconds": self._timed_s}
 
-    def save(self) -> None:
-        """Write a checkpoint of what is done.
+    def new_line(self) -> None:
+        self._begun = time.perf_counter()
 
-        Raises:
-            CheckpointError: It cannot be written; the last one stays.
-        """
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self._begun += time.perf_counter() - before
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         sums = {name: list(pair) for name, pair in self.sums.items()}
         seconds = self._timed_s + time.perf_counter() - self._begun
-        counters = {"sums": sums, "counts": self.counts, "values": self.values, "bad": self._bad}
-        save_checkpoint(
-            self.checkpoints,
-            self.step,
-            self.players,
-            self.optimizer,
-            reader=sums,
-            counters=counters | {"seconds": seconds},
-            world=self.world,
-            keep_last=self.config.keep.keep_last,
-        )
-        self._saved = self.step
+        return sums, {"sums": sums, "seconds": seconds}
 
-    def _resume(self) -> None:
-        """Go on from the last good checkpoint, or begin."""
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            path = latest_checkpoint(self.checkpoints, self.world)
-        for warning in told:
-            self.echo(f"warning: {warning.message}")
-        if path is None:
-            self.start_codebooks()
-            return
-        found = load_checkpoint(path, self.players, self.optimizer, world=self.world)
-        self.step = self._saved = found.step
+    def restore(self, found: Loaded) -> None:
         counters = found.counters
         own = found.readers[self.world.rank] if found.world_size == self.world.size else counters["sums"]
         self.sums = {name: (pair[0], pair[1]) for name, pair in own.items()}
-        self.counts, self.values = dict(counters["counts"]), counters["values"]
-        self._bad, self._timed_s = counters["bad"], counters["seconds"]
-        self.echo(f"going on after update {self.step} of {self.steps}")
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C end the run after the update that is being made; a second Ctrl-C at once."""
-
-        def stop(number: int, frame: Any) -> None:
-            if self.stopped and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.stopped = True
-            if number == signal.SIGINT and self.world.is_first:
-                os.write(2, b"\nstopping after this update; Ctrl-C again stops at once\n")
-
-        try:
-            before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not the main thread, where signals cannot be had
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._timed_s = counters["seconds"]
 
 
 def build_players_optimizer(players: Players, config: CodecTrainConfig) -> AdamW:

@@ -26,7 +26,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import vivavoce
-from vivavoce.base.errors import ConfigError, TrainingError
+from vivavoce.base.errors import ConfigError
 from vivavoce.base.records import write_record
 from vivavoce.base.whole_files import write_whole
 from vivavoce.codecs.contract import Codec
@@ -39,9 +39,9 @@ from vivavoce.training.codec.config import CodecTrainConfig
 from vivavoce.training.codec.loop import CodecTrainer, Players, kept_codec
 from vivavoce.training.codec.pictures import MOST_S, write_codec_samples
 from vivavoce.training.codec.recordings import Recordings, gather_recordings, readable
-from vivavoce.training.loop import Progress
 from vivavoce.training.metrics_log import check_trackers
 from vivavoce.training.schedules import build_schedule
+from vivavoce.training.updates import Progress, writing_results
 from vivavoce.training.world import World
 
 Echo = Callable[[str], None]
@@ -155,10 +155,9 @@ def train_codec(
     told = f"{len(run.recordings):,} recordings, {values.get('audio_s', 0) / 3600:.2f} h of crops learned"
     values |= {"step": trainer.step, "steps": config.steps, "rows": [told]}
     if trainer.stopped:
-        echo(f"stopped after update {trainer.step} of {config.steps}; the same command goes on from there.")
         return values
     place = folder / "model"
-    try:
+    with writing_results(folder):
         if world.is_first:
             if keep.sample_every >= 0:
                 sample_codec = kept_codec(run.players).eval()
@@ -167,11 +166,6 @@ def train_codec(
                 )
             save_codec(run, place)
             echo(f"codec: {place}")
-    except OSError as error:
-        raise TrainingError(
-            f"training is done, but its results cannot be written to {folder} ({error}); make room, and run the "
-            "same command again."
-        ) from error
     world.barrier()
     return values | {"model": str(place)}
 
