@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vivavoce.audio import synthesis
-from vivavoce.audio.synthesis import has_synthesizer, list_voices, synthesize
+from vivavoce.audio.synthesis import Manner, has_synthesizer, list_voices, synthesize
 from vivavoce.base.errors import AudioError, MissingExtraError
 
 VOICES = ["espeak:en-us", "espeak:en-gb-x-rp+f3", "flite:slt", "flite:kal"]
@@ -68,7 +68,7 @@ def test_the_program_and_the_wheel_take_the_same_arguments() -> None:
         pytest.skip("the espeak-ng program is not installed")
     speaker = synthesis._EspeakProgram(program)
     assert {"en-us", "en-gb", "+f3"} <= speaker.names()
-    wave, rate = speaker.speak("-v hello", "en-us+f3", 1.0, 1.0)
+    wave, rate = speaker.speak("-v hello", "en-us+f3", Manner())
     assert rate == 22050 and wave.size > rate // 4
 
 

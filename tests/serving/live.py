@@ -84,6 +84,21 @@ def serving(
         assert not thread.is_alive(), "the server does not stop"
 
 
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """Serve any app in a thread; gives host and port."""
+    door = listen("127.0.0.1", 0)
+    inner = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    until(lambda: inner.started)
+    try:
+        yield f"127.0.0.1:{door.getsockname()[1]}"
+    finally:
+        inner.should_exit = True
+        thread.join(20)
+
+
 def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until something is true."""
     end = time.monotonic() + seconds

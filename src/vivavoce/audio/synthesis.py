@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,16 @@ from vivavoce.base.errors import AudioError, MissingExtraError
 
 TIMEOUT_S = 120.0
 ESPEAK_WORDS_PER_MINUTE = 175
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a voice is to speak; see ``synthesize``."""
+
+    speed: float = 1.0
+    pitch: float = 1.0
+    pitch_range: float = 1.0
+    word_gap_s: float = 0.0
 
 
 def synthesize(
@@ -54,7 +65,8 @@ def synthesize(
         AudioError: Nothing to say, an unknown voice, a setting out of range, or a synthesizer that failed.
         MissingExtraError: The synthesizer is not installed.
     """
-    synthesizer, name = find_synthesizer(text, voice, speed, pitch)
+    manner = Manner(speed, pitch, pitch_range, word_gap_s)
+    synthesizer, name = find_synthesizer(text, voice, manner)
     if not 0 <= pitch_range <= 2 or not 0 <= word_gap_s <= 1:
         raise AudioError(
             f"pitch_range is {pitch_range}, word_gap_s {word_gap_s}; wanted a factor from 0 to 2, and 0 to 1 s."
@@ -64,13 +76,13 @@ def synthesize(
             f"voice {voice!r} cannot change pitch_range and word_gap_s; leave them at 1 and 0, or take an "
             "espeak voice and install vivavoce[tts]."
         )
-    waveform, rate = synthesizer.speak(text, name, speed, pitch, pitch_range, word_gap_s)
+    waveform, rate = synthesizer.speak(text, name, manner)
     if waveform.size == 0:
         raise AudioError(f"{voice.partition(':')[0]} gave no sound for {text!r} in voice {voice!r}.")
     return waveform, rate
 
 
-def find_synthesizer(text: str, voice: str, speed: float, pitch: float) -> tuple[Synthesizer, str]:
+def find_synthesizer(text: str, voice: str, manner: Manner) -> tuple[Synthesizer, str]:
     """Check what ``synthesize`` is asked for; gives the synthesizer and its own name of the voice.
 
     Raises:
@@ -78,7 +90,7 @@ def find_synthesizer(text: str, voice: str, speed: float, pitch: float) -> tuple
     """
     if not any(c.isalnum() for c in text) or "\0" in text:
         raise AudioError(f"cannot speak {text!r}; wanted text with at least one letter or digit and no NUL.")
-    for name, value in (("speed", speed), ("pitch", pitch)):
+    for name, value in (("speed", manner.speed), ("pitch", manner.pitch)):
         if not 0.5 <= value <= 2.0:
             raise AudioError(f"{name} is {value}; wanted a factor from 0.5 to 2.")
     engine, name = _split(voice)
@@ -135,15 +147,7 @@ class Synthesizer(ABC):
     def names(self) -> frozenset[str]: ...
 
     @abstractmethod
-    def speak(
-        self,
-        text: str,
-        name: str,
-        speed: float,
-        pitch: float,
-        pitch_range: float = 1.0,
-        word_gap_s: float = 0.0,
-    ) -> tuple[np.ndarray, int]: ...
+    def speak(self, text: str, name: str, manner: Manner) -> tuple[np.ndarray, int]: ...
 
 
 class EspeakLibrary(Synthesizer):
@@ -157,28 +161,17 @@ class EspeakLibrary(Synthesizer):
     def names(self) -> frozenset[str]:
         return frozenset(_espeak_files(self._data))
 
-    def speak(
-        self,
-        text: str,
-        name: str,
-        speed: float,
-        pitch: float,
-        pitch_range: float = 1.0,
-        word_gap_s: float = 0.0,
-    ) -> tuple[np.ndarray, int]:
-        output = run(self.command(name, speed, pitch, pitch_range, word_gap_s), text)
+    def speak(self, text: str, name: str, manner: Manner) -> tuple[np.ndarray, int]:
+        output = run(self.command(name, manner), text)
         samples = np.frombuffer(output, dtype="<i2", offset=4).astype(np.float32) / 32768.0
         return samples, int.from_bytes(output[:4], "little")
 
-    def command(
-        self, name: str, speed: float, pitch: float, pitch_range: float = 1.0, word_gap_s: float = 0.0
-    ) -> list[str]:
+    def command(self, name: str, manner: Manner) -> list[str]:
         """The process that speaks its standard input."""
         language, plus, variant = name.partition("+")
         voice = _espeak_files(self._data)[language] + plus + variant
         script = str(Path(__file__).with_name("espeak_process.py"))
-        settings = [voice, str(round(ESPEAK_WORDS_PER_MINUTE * speed)), str(_espeak_pitch(pitch))]
-        settings += _espeak_melody(pitch_range, word_gap_s)
+        settings = [voice, _espeak_words(manner), _espeak_pitch(manner), *_espeak_melody(manner)]
         return [sys.executable, "-I", "-S", script, self._library, str(self._data), *settings]
 
 
@@ -191,19 +184,10 @@ class _EspeakProgram(Synthesizer):
     def names(self) -> frozenset[str]:
         return _espeak_program_names(self._program)
 
-    def speak(
-        self,
-        text: str,
-        name: str,
-        speed: float,
-        pitch: float,
-        pitch_range: float = 1.0,
-        word_gap_s: float = 0.0,
-    ) -> tuple[np.ndarray, int]:
-        words = round(ESPEAK_WORDS_PER_MINUTE * speed)
+    def speak(self, text: str, name: str, manner: Manner) -> tuple[np.ndarray, int]:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
-            options = ["-v", name, "-s", str(words), "-p", str(_espeak_pitch(pitch)), "-b", "1"]
+            options = ["-v", name, "-s", _espeak_words(manner), "-p", _espeak_pitch(manner), "-b", "1"]
             run([self._program, *options, "-w", str(target), "--stdin"], text)
             return _read(target)
 
@@ -219,27 +203,19 @@ class FliteProgram(Synthesizer):
     def names(self) -> frozenset[str]:
         return _flite_names(self._program)
 
-    def speak(
-        self,
-        text: str,
-        name: str,
-        speed: float,
-        pitch: float,
-        pitch_range: float = 1.0,
-        word_gap_s: float = 0.0,
-    ) -> tuple[np.ndarray, int]:
+    def speak(self, text: str, name: str, manner: Manner) -> tuple[np.ndarray, int]:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
-            run([*self.command(name, speed, pitch), "-t", text, "-o", str(target)])
+            run([*self.command(name, manner), "-t", text, "-o", str(target)])
             return _read(target)
 
-    def command(self, name: str, speed: float, pitch: float) -> list[str]:
+    def command(self, name: str, manner: Manner) -> list[str]:
         """The program with its settings, but for the text and the file."""
-        options = ["-voice", name, "--setf", f"duration_stretch={1 / speed:.4f}"]
-        if pitch != 1.0:
+        options = ["-voice", name, "--setf", f"duration_stretch={1 / manner.speed:.4f}"]
+        if manner.pitch != 1.0:
             diphone = name.startswith("kal")
-            tune = f"int_f0_target_mean={self.DIPHONE_HZ * pitch:.3f}" if diphone else f"f0_shift={pitch:.4f}"
-            options += ["--setf", tune]
+            mean = f"int_f0_target_mean={self.DIPHONE_HZ * manner.pitch:.3f}"
+            options += ["--setf", mean if diphone else f"f0_shift={manner.pitch:.4f}"]
         return [self._program, *options]
 
 
@@ -275,14 +251,19 @@ def _synthesizer(engine: str) -> Synthesizer:
     raise AudioError(f"unknown synthesizer {engine!r}; wanted espeak or flite.")
 
 
-def _espeak_pitch(factor: float) -> int:
-    """Map a factor to espeak-ng's 0 to 100, where 50 is the voice's own pitch and 50 steps are an octave."""
-    return min(100, max(0, round(50 + 50 * math.log2(factor))))
+def _espeak_words(manner: Manner) -> str:
+    """Speed as espeak-ng counts it, in words a minute."""
+    return str(round(ESPEAK_WORDS_PER_MINUTE * manner.speed))
 
 
-def _espeak_melody(pitch_range: float, word_gap_s: float) -> list[str]:
+def _espeak_pitch(manner: Manner) -> str:
+    """Pitch on espeak-ng's 0 to 100, where 50 is the voice's own and 50 steps are an octave."""
+    return str(min(100, max(0, round(50 + 50 * math.log2(manner.pitch)))))
+
+
+def _espeak_melody(manner: Manner) -> list[str]:
     """Range and gap as espeak-ng counts them: 50 is the voice's own range, and a gap has units of 10 ms."""
-    return [str(round(50 * pitch_range)), str(round(100 * word_gap_s))]
+    return [str(round(50 * manner.pitch_range)), str(round(100 * manner.word_gap_s))]
 
 
 @lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vivavoce.audio.files import audio_info
-from vivavoce.audio.synthesis import EspeakLibrary, FliteProgram, find_synthesizer, run
+from vivavoce.audio.synthesis import EspeakLibrary, FliteProgram, Manner, find_synthesizer, run
 from vivavoce.base.errors import AudioError
 
 SAME_S = 0.01  # flite rounds its sounds to frames of 5 ms
@@ -41,13 +41,14 @@ def time_speech(
         AudioError: As ``synthesize``; or a voice that does not tell (flite's kal, and espeak-ng as a program).
         MissingExtraError: The synthesizer is not installed.
     """
-    synthesizer, name = find_synthesizer(text, voice, speed, pitch)
+    manner = Manner(speed, pitch)
+    synthesizer, name = find_synthesizer(text, voice, manner)
     if isinstance(synthesizer, EspeakLibrary):
-        return _espeak_words(run([*synthesizer.command(name, speed, pitch), "times"], text).decode())
+        return _espeak_words(run([*synthesizer.command(name, manner), "times"], text).decode())
     if isinstance(synthesizer, FliteProgram):
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "speech.wav"
-            command = [*synthesizer.command(name, speed, pitch), "-psdur", "-t", text, "-o", str(target)]
+            command = [*synthesizer.command(name, manner), "-psdur", "-t", text, "-o", str(target)]
             listing = run(command).decode()
             duration_s = audio_info(target).duration_s or 0.0
         made = _flite_sounds(listing, duration_s)

@@ -15,13 +15,12 @@ import pytest
 pytest.importorskip("fastapi")
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
-from tests.serving.live import until
+from tests.serving.live import running, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -33,7 +32,6 @@ from vivavoce.serving.replicas.child import BehindFront
 from vivavoce.serving.replicas.front import Front
 from vivavoce.serving.replicas.processes import Replicas
 from vivavoce.serving.replicas.totals import summed
-from vivavoce.serving.running import listen
 from vivavoce.serving.settings import ServerSettings
 
 KEY, BROWSER_KEY = "a secret of the tests", "a-key-of-a-browser"
@@ -100,21 +98,6 @@ class Fake:
         except BaseException as error:
             self.gone.append(type(error).__name__)
             raise
-
-
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """Serve an app in a thread; gives host and port."""
-    door = listen("127.0.0.1", 0)
-    inner = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    until(lambda: inner.started)
-    try:
-        yield f"127.0.0.1:{door.getsockname()[1]}"
-    finally:
-        inner.should_exit = True
-        thread.join(20)
 
 
 class FakeReplicas(Replicas):

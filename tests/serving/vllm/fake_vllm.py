@@ -6,25 +6,20 @@ import asyncio
 import contextlib
 import json
 import sys
-import threading
 import types
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
-from tests.serving.live import until
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from vivavoce.inference.sampling import Sampler, SamplingOptions
-from vivavoce.serving.running import listen
 
 TAKEN = {
     "model", "prompt", "max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed",
@@ -165,18 +160,3 @@ class FakeVllm:
                 "top_logprobs": [{f"token_id:{i}": v for i, v in p.top} for _, p in tokens],
             }
         return f"data: {json.dumps({'id': 'cmpl-1', 'choices': [choice]})}\n\n"
-
-
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """Serve an app in a thread; gives its address."""
-    door = listen("127.0.0.1", 0)
-    inner = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=inner.run, kwargs={"sockets": [door]}, daemon=True)
-    thread.start()
-    until(lambda: inner.started)
-    try:
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
-    finally:
-        inner.should_exit = True
-        thread.join(20)

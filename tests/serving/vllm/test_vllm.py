@@ -14,8 +14,8 @@ pytest.importorskip("openai")
 import soundfile
 import torch
 from tests.inference import tiny
-from tests.serving.live import serving, until
-from tests.serving.vllm.fake_vllm import Direction, FakeVllm, config_of, running, slots_class, update
+from tests.serving.live import running, serving, until
+from tests.serving.vllm.fake_vllm import Direction, FakeVllm, config_of, slots_class, update
 
 from vivavoce.base.errors import ConfigError
 from vivavoce.cli.main import main
@@ -51,8 +51,8 @@ def folder(request, tmp_path_factory):
 def pair(folder, monkeypatch):
     """Our own assistant, the one in front of vLLM, and vLLM."""
     fake = FakeVllm(folder, slots_class(monkeypatch))
-    with running(fake.app) as url:
-        engine = make_engine(str(folder), "tiny", url + "/v1")
+    with running(fake.app) as address:
+        engine = make_engine(str(folder), "tiny", f"http://{address}/v1")
         yield load(folder, device="cpu"), engine.assistant, fake
         engine.stop()
 
@@ -202,8 +202,8 @@ def test_without_the_logits_processor_illegal_audio_is_told(folder):
     own = load(folder, device="cpu")
     if not own.speaks:
         pytest.skip("does not speak")
-    with running(FakeVllm(folder).app) as url:
-        engine = make_engine(str(folder), "tiny", url)
+    with running(FakeVllm(folder).app) as address:
+        engine = make_engine(str(folder), "tiny", f"http://{address}")
         with pytest.raises(Refusal, match="--logits-processors"):
             collect(engine.say("one two", None), 24_000)
         engine.stop()
