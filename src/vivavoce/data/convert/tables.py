@@ -108,18 +108,6 @@ def _csv_items(path: Path, encoding: str, delimiter: str) -> Iterator[Item | Bad
         raise DataError(f"{path} cannot be read: {_line(error)}") from error
 
 
-def table_columns(path: Path) -> list[str]:
-    """Names of the columns of a table file, without reading rows; [] if it cannot be told."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            pa = import_pyarrow()
-            return list(pa.parquet.read_schema(path).names)
-        item = next(iter(_file_items(path, "utf-8")), None)
-    except (DataError, OSError, ValueError):
-        return []
-    return list(item.value) if isinstance(item, Item) and isinstance(item.value, Mapping) else []
-
-
 def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Mapping[str, str]) -> None:
     """Write rows as Parquet, CSV or JSON, by the name of the file.
 

@@ -200,10 +200,6 @@ class Items:
         place = self._items.index(item)
         return self._items[place - 1].id if place else None
 
-    @property
-    def last_id(self) -> str | None:
-        return self._items[-1].id if self._items else None
-
     def question(self) -> Item | None:
         """The last item, if it is the user's."""
         return self._items[-1] if self._items and self._items[-1].role == "user" else None
