@@ -52,7 +52,7 @@ from vivavoce.training.samples import Said, answer_rows, write_samples
 from vivavoce.training.schedules import build_schedule
 from vivavoce.training.sets import check_sets, prepare_sets
 from vivavoce.training.trainable import Trainable, Trained, choose
-from vivavoce.training.updates import Progress, writing_results
+from vivavoce.training.updates import Progress, deciding, writing_results
 from vivavoce.training.world import World
 
 Echo = Callable[[str], None]
@@ -310,8 +310,8 @@ def _claim(folder: Path, config: TrainConfig) -> str:
     if folder.exists() and not folder.is_dir():
         return f"{folder} is a file; wanted a folder for the run."
     if path.is_file() and (folder / "checkpoints").is_dir():
-        before = _meaning(json.loads(path.read_text(encoding="utf-8"))["recipe"])
-        now = _meaning(write_record(config))
+        before = deciding(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+        now = deciding(write_record(config))
         if before != now:
             return (
                 f"{folder} holds another run ({changes(before, now)}); choose another folder, or remove it."
@@ -321,13 +321,6 @@ def _claim(folder: Path, config: TrainConfig) -> str:
     except OSError as error:
         return f"{folder} cannot be made: {error}."
     return ""
-
-
-def _meaning(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe decides the weights; the rest may change from one start of a run to the next."""
-    kept = {k: v for k, v in record.items() if k not in ("keep", "name", "description", "parallel")}
-    loaded: dict[str, Any] = json.loads(json.dumps(kept))
-    return loaded
 
 
 def _write_config(run: Run) -> None:

@@ -7,6 +7,7 @@ codecs.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import warnings
@@ -252,6 +253,13 @@ def autocast(config: TrainConfig | CodecTrainConfig, world: World) -> Any:
     if not config.parallel.autocast:
         return nullcontext()
     return torch.autocast(world.device.type, torch.bfloat16)
+
+
+def deciding(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe decides the weights; the rest may change from one start of a run to the next."""
+    kept = {k: v for k, v in record.items() if k not in ("keep", "name", "description", "parallel")}
+    loaded: dict[str, Any] = json.loads(json.dumps(kept))
+    return loaded
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from vivavoce.training.codec.pictures import MOST_S, write_codec_samples
 from vivavoce.training.codec.recordings import Recordings, gather_recordings, readable
 from vivavoce.training.metrics_log import check_trackers
 from vivavoce.training.schedules import build_schedule
-from vivavoce.training.updates import Progress, writing_results
+from vivavoce.training.updates import Progress, deciding, writing_results
 from vivavoce.training.world import World
 
 Echo = Callable[[str], None]
@@ -239,7 +239,7 @@ def _claim(config: CodecTrainConfig, folder: Path) -> str:
         before = json.loads(path.read_text(encoding="utf-8"))["recipe"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{path} cannot be read ({error}); choose another out, or remove the folder."
-    ours, theirs = _deciding(write_record(config)), _deciding(before)
+    ours, theirs = deciding(write_record(config)), deciding(before)
     changed = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if changed:
         return (
@@ -247,13 +247,6 @@ def _claim(config: CodecTrainConfig, folder: Path) -> str:
             "folder to start again."
         )
     return ""
-
-
-def _deciding(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe decides the weights."""
-    kept = {k: v for k, v in record.items() if k not in ("keep", "name", "description", "parallel")}
-    loaded: dict[str, Any] = json.loads(json.dumps(kept))
-    return loaded
 
 
 def _write_config(run: CodecRun) -> None:
