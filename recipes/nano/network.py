@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -28,12 +29,19 @@ def text_config(vocab_size: int) -> LlamaConfig:
 
 
 class Nano(nn.Module):
-    """Ears, mind and (once its training starts) voice."""
+    """Ears, mind and (once its training starts) voice.
 
-    def __init__(self, vocab_size: int) -> None:
+    Args:
+        vocab_size: Tokens.
+        faint_ears: The ears squeeze faint sounds instead of cutting them, see ears.md.
+    """
+
+    def __init__(self, vocab_size: int, faint_ears: bool = False) -> None:
         super().__init__()
         self.language_model = LlamaForCausalLM(text_config(vocab_size))
         self.encoder_config = MelCTCConfig(vocab_size=vocab_size)
+        if faint_ears:
+            self.encoder_config = replace(self.encoder_config, faint_decades=3.0, level="top")
         self.audio_encoder = MelCTCEncoder(self.encoder_config)
         self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512, ctc_words=True)
         self.connector = StackProjector(self.connector_config)

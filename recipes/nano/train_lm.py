@@ -112,6 +112,9 @@ def main() -> None:
     parser.add_argument("--more-speech", type=Path, help="folder of make_speech.py --plan more")
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
+    parser.add_argument(
+        "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
+    )
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument(
         "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
@@ -130,7 +133,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    model = Nano(len(tokenizer))
+    model = Nano(len(tokenizer), args.faint_ears)
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
                           more_speech=args.more_speech)  # fmt: skip
