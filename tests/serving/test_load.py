@@ -193,6 +193,7 @@ def test_a_fault_of_the_model_is_a_500_without_content(
     patient.fault = None
     patient.let(20)
     assert ask(live).choices
+    until(lambda: [r.getMessage() for r in caplog.records].count("request") == 3)  # written after the answer
     lines = [JsonLines().format(r) for r in caplog.records if r.name.startswith(("vivavoce", "uvicorn"))]
     rows = [json.loads(line) for line in lines]
     assert not [line for line in lines if "secret" in line or "word" in line]
@@ -245,7 +246,7 @@ def test_work_that_takes_too_long_is_ended() -> None:
         with pytest.raises(openai.InternalServerError, match=r"more than 0\.3 s"):
             ask(live)
         stop.set()
-        assert patient.closed == 1
+        until(lambda: patient.closed == 1)
 
 
 def test_waiting_too_long_in_the_queue_is_told() -> None:
