@@ -29,7 +29,6 @@ LIMITS = Limits(
     max_realtime=3,
     max_realtime_per_caller=2,
     max_session_s=30.0,
-    realtime_idle_s=0.4,
     max_event_bytes=20_000,
     max_faults=10,
     max_items=3,
@@ -120,8 +119,9 @@ def ending(line: Any) -> tuple[str, int]:
         return code, closed.rcvd.code
 
 
-def test_idle_clients_are_told_to_go(live: Live) -> None:
-    with dial(live) as line:
+def test_idle_clients_are_told_to_go(nano: Assistant) -> None:
+    limits = Limits(realtime_idle_s=0.4)
+    with serving(Engine(nano, "nano"), [KEY], limits) as live, dial(live) as line:
         assert ending(line) == ("idle_timeout", 1001)
 
 

@@ -60,7 +60,8 @@ class Fake:
             body = await request.body()
             self.seen.append({"caller": caller, "url": str(request.url), "body": body})
             if b"slowly" in body:
-                return StreamingResponse(self._slowly(), media_type="text/event-stream")
+                times = 50 if b"to the end" in body else 100_000
+                return StreamingResponse(self._slowly(times), media_type="text/event-stream")
             if b"wait" in body:
                 await asyncio.to_thread(self.hold.wait, 10)
             headers = {"x-request-id": "of the replica", "x-more": "kept"}
@@ -89,9 +90,9 @@ class Fake:
         routes = [Route("/metrics", numbers), WebSocketRoute("/v1/realtime", talk)]
         return Starlette(routes=[*routes, Route("/{rest:path}", echo, methods=["GET", "POST"])])
 
-    async def _slowly(self) -> Any:
+    async def _slowly(self, times: int) -> Any:
         try:
-            for n in range(50):
+            for n in range(times):
                 yield f"data: {n}\n\n".encode()
                 await asyncio.sleep(0.02)
             self.gone.append("at the end")
@@ -242,7 +243,7 @@ def test_streams_are_passed_on_as_they_come_and_end_with_the_caller(two):
         until(lambda: two[0].gone or two[1].gone)
         assert (two[0].gone or two[1].gone)[0] != "at the end"
         until(lambda: two[0].open == two[1].open == 0)
-        with client.stream("POST", "/v1/chat/completions", content=b"slowly") as answer:
+        with client.stream("POST", "/v1/chat/completions", content=b"slowly to the end") as answer:
             assert "".join(answer.iter_text()).count("data:") == 50
 
 
