@@ -103,7 +103,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     else:
         say = _voice(model, args.voice)
         sounds: dict[str, Sound] = {}
-        figures += [understood("sentences", say, texts, sounds), understood("answers", say, answers)]
+        figures.append(understood("sentences", say, texts, sounds))
+        if not args.no_answers:
+            figures.append(understood("answers", say, answers))
         target = [through(codec, synthesize(text, args.reference)) for text in texts]
         other = [through(codec, synthesize(text, args.other)) for text in texts]
         result["likeness"] = likeness(sounds, target, other)
@@ -199,6 +201,7 @@ def main() -> None:
     one.add_argument("--reference", required=True, help="synthesizer's voice that the new one is to be")
     one.add_argument("--other", default="flite:slt", help="that of the old voice")
     one.add_argument("--old", help="old voice of the bundle, to measure forgetting")
+    one.add_argument("--no-answers", action="store_true", help="sentences only")
     one.add_argument("--outside", action="store_true", help="words outside the lexicon, too")
     one.add_argument("--speech", type=Path, required=True)
     one.add_argument("--limit", type=int, default=60)
