@@ -35,8 +35,18 @@ We changed the date of the trip. He carried the bread to the market. The bridge 
 to the corner. They repaired the roof in June. My sister lives upstairs. The paper is in the drawer. We left before the
 rain. He lent me his umbrella. The class ends at four. I sent her the photograph. The cat slept on the
 sofa.""".replace("\n", " ").split(". ")
-REPLIES = {
-    "learned": ("I see.", "Go on.", "All right.", "Tell me more."),
+TOLD_REPLIES = ("I see.", "Go on.", "All right.", "Tell me more.")
+REPLIES = {  # with four to learn from, others upset a model that reads letters: its place in the dialogue was lost
+    "learned": (
+        *TOLD_REPLIES,
+        *"""Okay. Really? Yes. And what happened next? I am listening. Good to know. Thank you for telling me.
+Oh, I did not know that. Please continue. Just a moment. That is interesting. Yes, go ahead. Understood. Is there
+anything else? Very well. Hm, why was that? What did you do then? Let me think. So it was. How come? Maybe so. Who told
+you? When was that? I hear what you say.""".replace("\n", " ")
+        .replace("? ", "?|")
+        .replace(". ", ".|")
+        .split("|"),
+    ),
     "held_out": ("I understand.", "And then?", "Yes, I hear you.", "What else?"),
 }
 TOLD = 840  # dialogues with moods in words
@@ -101,7 +111,7 @@ def told(count: int = TOLD, seed: int = 2) -> list[dict[str, object]]:
         for place, mood in enumerate(moods):
             asked = QUESTIONS["en"] if place == TURNS - 1 else ""
             messages.append({"role": "user", "content": f"<Speech>{mood}</Speech>{asked}"})
-            reply = {"role": "assistant", "content": rng.choice(REPLIES["learned"]), "loss": 0.0}
+            reply = {"role": "assistant", "content": rng.choice(TOLD_REPLIES), "loss": 0.0}
             messages += [] if asked else [reply]
         answer = format_trajectory(describe(moods, "en"), moods, "en")
         messages.append({"role": "assistant", "content": answer, "loss": TOLD_LOSS})

@@ -23,11 +23,19 @@ from vivavoce.data.build.contract import Context
 from vivavoce.data.build.pipeline import load_pipeline
 from vivavoce.data.build.run import build
 from vivavoce.data.build.speech.moods import MOODS
+from vivavoce.data.build.texts.trajectory import describe
 from vivavoce.data.conversation import Audio, Conversation, Message, Text, read_conversation
 from vivavoce.data.manifest import write_set
 from vivavoce.data.recordings import encode_flac, read_waveform
 from vivavoce.data.rows import RowFile
-from vivavoce.tokens.trajectory import EMOTIONS, QUESTIONS, parse_trajectory, read_emotion
+from vivavoce.models.loading import load_speech_lm
+from vivavoce.tokens.trajectory import (
+    EMOTIONS,
+    QUESTIONS,
+    format_trajectory,
+    parse_trajectory,
+    read_emotion,
+)
 from vivavoce.training.config import SetSettings, TrainConfig
 from vivavoce.training.recipe import load_recipe
 from vivavoce.training.run import train
@@ -125,6 +133,16 @@ def test_told_dialogues_ask_and_answer_as_spoken_ones_do(maker: ModuleType, text
         assert [m.loss for m in row.messages] == [None, 0.0, None, 0.0, None, maker.TOLD_LOSS]
 
 
+def test_moods_are_found_in_answers_though_one_comes_twice() -> None:
+    moods = ["sad", "anger", "sad"]
+    asked = [Message("user", [Audio(i, labels={"emotion": mood})]) for i, mood in enumerate(moods)]
+    answer = format_trajectory(describe(moods, "en"), moods, "en")
+    row = Conversation("one", [*asked, Message("assistant", [Text(answer)])], ["0", "1", "2"])
+    places = load("parts_of_loss").mood_letters(row)
+    assert [answer[at] for at in places] == ["sad", "angry", "sad"]
+    assert places[0].stop < places[1].start and places[1].stop < places[2].start
+
+
 def small(name: str, steps: int, rows: int, **sets: Path) -> TrainConfig:
     """A recipe of the folder with fewer and smaller updates, on other rows."""
     recipe = load_recipe(FOLDER / f"{name}.yaml")
@@ -160,6 +178,10 @@ def test_the_tiny_form_is_trained_and_evaluated(maker: ModuleType, texts: Path, 
     start = replace(recipe.model, start=str(tmp_path / "first" / "model"))
     found = train(replace(recipe, model=start), tmp_path / "run", world)
     assert found["step"] == 2 and found["skipped_steps"] == 0
+    loaded = load_speech_lm(tmp_path / "run" / "model")[:2]
+    held_out = list(RowFile(tmp_path / "held_out"))
+    nats, hits, rest = load("parts_of_loss").measure(*loaded, held_out, tmp_path / "held_out")
+    assert nats.shape == hits.shape == (3, 3) and rest.shape == (3,) and bool((nats > 0).all())
     plan = yaml.safe_load((FOLDER / "eval.yaml").read_text(encoding="utf-8"))
     plan["tasks"][0]["data"] = str(tmp_path / "held_out")
     (tmp_path / "eval.yaml").write_text(yaml.safe_dump({**plan, "max_new_tokens": 8}), encoding="utf-8")
