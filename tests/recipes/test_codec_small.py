@@ -70,6 +70,25 @@ def test_parts_of_a_comparison() -> None:
     assert made.group("012_test_voice-000041") == "test_voice"
 
 
+def test_questions_that_a_codec_is_measured_on() -> None:
+    """Held-out questions by flite alone, no text twice, the same in every call."""
+    made = script("nano", "codec_speech")
+    texts = ["what comes after two", "what comes after six", "what comes after two", "say the red bird"]
+    rows = [
+        {"split": split, "voice": voice, "text": text}
+        for split in ("train", "test_sentence", "test_voice")
+        for voice in ("flite:rms", "espeak:en-us")
+        for text in texts
+    ]
+    found = made.questions(rows, 2)
+    assert [row["split"] for row in found] == ["test_sentence"] * 2 + ["test_voice"] * 2
+    assert {row["text"] for row in found} == set(texts[:2]) and {row["voice"] for row in found} == {
+        "flite:rms"
+    }
+    assert found == made.questions(rows, 2) and len(made.questions(rows, 1)) == 2
+    assert made.drawn(rows, None) == rows and len(made.drawn(rows, 5)) == 5
+
+
 @pytest.mark.slow
 def test_the_run_begins_as_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("espeak", "flite")
