@@ -1,6 +1,7 @@
 """The curve of an added language: python recipes/add_language/plot_language.py runs/german/m* --out curve.svg
 
-Each folder has training.json (add_language.py) and german.json (measure_language.py).
+Each folder has training.json (add_language.py), german.json (measure_language.py) and, for the table that is printed,
+english.json (recipes/nano/evaluate.py).
 """
 
 from __future__ import annotations
@@ -31,13 +32,48 @@ def read(folder: Path) -> tuple[float, dict[str, tuple[float, float, float]]]:
     return minutes, rows
 
 
+KEPT = ("hearing: transcripts exact", "hearing: answers right", "digits: all, as the bundle was trained",
+        "facts: typed, trained", "facts: typed, arithmetic never trained",
+        "speaking: word error, sentences by the voice")  # fmt: skip
+
+
+def table(folders: list[Path], before: Path | None) -> str:
+    """Markdown: a column for each amount of recordings, the old language's figures below, first as they were before."""
+    columns = [("before", {}, _old(before))] if before else []
+    for folder in folders:
+        facts = json.loads((folder / "training.json").read_text())
+        rows = {f["name"]: f for f in json.loads((folder / "german.json").read_text())}
+        name = f"{facts['minutes']:.0f} min, {facts['steps']} steps"
+        columns.append((name, rows, _old(folder / "english.json")))
+    lines = ["| figure | " + " | ".join(name for name, *_ in columns) + " |", "|---|" + "---|" * len(columns)]
+    for side, names in ((1, list(columns[-1][1])), (2, KEPT)):
+        for name in names:
+            cells = [_cell(column[side].get(name)) for column in columns]  # type: ignore[union-attr]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _old(path: Path | None) -> dict[str, dict]:
+    if path is None or not path.is_file():
+        return {}
+    return {f"{f['test']}: {f['name']}": f for f in json.loads(path.read_text())["figures"]}
+
+
+def _cell(figure: dict | None) -> str:
+    if figure is None:
+        return ""
+    return f"{100 * figure['value']:.1f} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}), n {figure['n']}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--before", type=Path, help="evaluate.py's figures of the bundle before")
     args = parser.parse_args()
+    print(table(args.folders, args.before))
     import matplotlib
 
     matplotlib.use("svg")
