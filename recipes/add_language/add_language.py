@@ -39,7 +39,7 @@ from vivavoce.models.voice.tables import fit_voices
 from vivavoce.models.voice.teaching import Teacher
 from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, load_lexicon
 
-PEAK_LR, WARM_STEPS = 6e-4, 10
+WARM_STEPS = 10
 
 
 class StopRule:
@@ -134,7 +134,7 @@ class Lesson:
             for batch in data.batch(rng(name), size, 0.5) if size else ():
                 losses[name] = losses.get(name, 0.0) + self._learn(sum(self._heard(batch)) / 2) / 2
         for name, reading, size in (
-            ("read", self.hearing.reading, args.text_batch), ("read old", self.old.reading, args.text_batch // 2),
+            ("read", self.hearing.reading, args.text_batch), ("read old", self.old.reading, args.text_replay),
         ):  # fmt: skip
             with torch.autocast("cpu", torch.bfloat16):
                 loss = self.model.text_loss(*reading.batch(rng(name), size))
@@ -170,7 +170,9 @@ class Lesson:
     def run(self) -> None:
         """Train until the stop rule or the last step; goes on where it was stopped."""
         args, file = self.args, self.args.out / "state.pt"
-        optimizer = torch.optim.AdamW(self.model.parameters(), PEAK_LR, betas=(0.9, 0.98), weight_decay=0.05)
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), args.learning_rate, betas=(0.9, 0.98), weight_decay=0.05
+        )
         rule, step, spent = StopRule(args.steps, args.cool), 0, 0.0
         if state := checkpoint.load(file):
             self.model.load_state_dict(state["model"])
@@ -181,7 +183,7 @@ class Lesson:
         begin, totals = time.process_time() - spent, dict[str, float]()
         while step < rule.end:
             for group in optimizer.param_groups:
-                group["lr"] = PEAK_LR * min(1.0, (step + 1) / WARM_STEPS) * rule.rate(step)
+                group["lr"] = args.learning_rate * min(1.0, (step + 1) / WARM_STEPS) * rule.rate(step)
             for key, value in self.step(step).items():
                 totals[key] = totals.get(key, 0.0) + value
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -241,6 +243,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--replay", type=int, default=4, help="recordings of the old language in a step")
     parser.add_argument("--text-batch", type=int, default=16)
+    parser.add_argument(
+        "--text-replay", type=int, default=8, help="typed conversations of the old language in a step"
+    )
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--speak-batch", type=int, default=4)
     parser.add_argument("--check-every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

@@ -24,7 +24,7 @@ from domain import vocabulary
 from language_data import Reading, first_minutes
 from make_tokenizer import build, extended
 from measure_language import typed
-from plot_language import read
+from plot_language import read, table
 from torch import nn
 
 from vivavoce.base.errors import MissingExtraError
@@ -183,7 +183,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch
             out = tmp_path / name
             out.mkdir(exist_ok=True)
             monkeypatch.setattr(Tiny, "last", count)
-            lesson = Tiny(argparse.Namespace(out=out, steps=12, cool=4, check_every=2, seed=0))
+            lesson = Tiny(
+                argparse.Namespace(out=out, steps=12, cool=4, check_every=2, seed=0, learning_rate=6e-4)
+            )
             with contextlib.suppress(KeyboardInterrupt):
                 lesson.run()
         assert json.loads((out / "training.json").read_text())["minutes"] == 1.0
@@ -209,3 +211,15 @@ def test_the_plot_reads_words_right_from_word_errors(tmp_path: Path) -> None:
         json.dumps([{"name": name, "value": 0.25, "low": 0.125, "high": 1.5}])
     )
     assert read(tmp_path) == (8.0, {name: (0.75, 0.0, 0.875)})
+
+
+def test_the_table_has_the_old_language_below_the_new(tmp_path: Path) -> None:
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+    (tmp_path / "training.json").write_text('{"minutes": 8.01, "steps": 20}')
+    (tmp_path / "german.json").write_text(json.dumps([{"name": "typed", **figure}]))
+    old = {"figures": [{"test": "facts", "name": "typed, trained", **figure}]}
+    (tmp_path / "english.json").write_text(json.dumps(old))
+    lines = table([tmp_path], tmp_path / "english.json").splitlines()
+    assert lines[0] == "| figure | before | 8 min, 20 steps |"
+    assert lines[2] == "| typed |  | 50.0 (25.0 to 75.0), n 4 |"
+    assert "| facts: typed, trained | 50.0 (25.0 to 75.0), n 4 | 50.0 (25.0 to 75.0), n 4 |" in lines
