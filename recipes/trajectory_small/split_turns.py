@@ -3,7 +3,7 @@
 A whole answer has some fifty letters and one of them, the first of the mood, is to be heard; the rest is form, and
 drowns the gradient that says what was heard. One word has no form.
 
-python recipes/trajectory_small/split_turns.py runs/trajectory_small/learned runs/trajectory_small/turns
+python recipes/trajectory_small/split_turns.py runs/trajectory_small/learned runs/trajectory_small/learned_turns
 """
 
 from __future__ import annotations
