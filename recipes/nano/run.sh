@@ -1,33 +1,43 @@
 #!/usr/bin/env bash
-# The whole recipe, from nothing to the packaged bundle. Every step goes on where it was stopped.
+# The second edition, from nothing to a packaged bundle beside the run. Every step goes on where it was stopped.
 # Needs: flite, espeak-ng, `pip install -e .[dev]`; FSDD = folder with the Free Spoken Digit Dataset's wav files.
+# INIT = run folder of earlier weights to go on from (the first edition's) instead of hearing synthetic speech first.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 FSDD=${FSDD:?set FSDD to the folder of the Free Spoken Digit Dataset}
 RUN=${RUN:-runs/nano2}
 SPEECH=${SPEECH:-$RUN/speech}
+INIT=${INIT:-}
 PY=${PY:-python}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 mkdir -p "$RUN"
 
 $PY recipes/nano/make_tokenizer.py --out "$RUN/tokenizer"
 $PY recipes/nano/make_speech.py --out "$SPEECH"
+$PY recipes/nano/make_speech.py --plan more --out "$RUN/more_speech"
 $PY recipes/nano/make_digits.py --out "$RUN/digits"
+$PY recipes/nano/make_voices.py --voice flite:awb --utterances 3300 --short 0.25 --not-in "$SPEECH" --out "$RUN/voices/awb"
+$PY recipes/nano/make_voices.py --voice flite:slt --utterances 900 --short 1.0 --not-in "$SPEECH" --out "$RUN/voices/slt"
+ears=(--faint-ears --speech "$SPEECH" --more-speech "$RUN/more_speech" --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
 
-# two single-threaded trainings side by side
-$PY recipes/nano/codec_speech.py --speech "$SPEECH" --out "$RUN/codec_speech"
-$PY -m vivavoce train recipes/codec_nano/train.yaml out="$RUN/codec" "data.recordings=[$RUN/codec_speech]" --device cpu &
-codec=$!
-$PY recipes/nano/train_lm.py --stage hear --speech "$SPEECH" --more-digits "$RUN/digits" \
-    --tokenizer "$RUN/tokenizer" \
-    --out "$RUN/hear" --steps 800 --plan-steps 1400
-wait $codec
+# two single-threaded trainings side by side; the codec is the shipped one if there are earlier weights
+codec_folder=src/vivavoce/bundle/nano/codec
+if [ -z "$INIT" ]; then
+    codec_folder=$RUN/codec/model
+    $PY recipes/nano/codec_speech.py --speech "$SPEECH" --out "$RUN/codec_speech"
+    $PY -m vivavoce train recipes/codec_nano/train.yaml out="$RUN/codec" "data.recordings=[$RUN/codec_speech]" --device cpu &
+    codec=$!
+    $PY recipes/nano/train_lm.py --stage hear "${ears[@]}" --out "$RUN/hear" --steps 800 --plan-steps 1400
+    wait $codec
+    INIT=$RUN/hear
+fi
 
-$PY recipes/nano/prepare_voice.py --speech "$SPEECH" --codec "$RUN/codec/model" --out "$RUN/voice.pt"
-$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$RUN/hear" \
-    --speech "$SPEECH" --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer" --digits "$FSDD" \
-    --voice "$RUN/voice.pt" --out "$RUN/lm" \
-    --steps 2180 --plan-steps 2300 --speak-batch 16 --text-batch 32
-$PY recipes/nano/package.py --lm "$RUN/lm" --codec "$RUN/codec/model" --tokenizer "$RUN/tokenizer" \
-    --out src/vivavoce/bundle/nano
-$PY recipes/nano/evaluate.py --model nano --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
+$PY recipes/nano/prepare_voice.py --speech "$SPEECH" "$RUN/voices/awb" "$RUN/voices/slt" --codec "$codec_folder" \
+    --voices flite:slt=default flite:awb=awb --out "$RUN/voices.pt"
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$INIT" "${ears[@]}" \
+    --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --batch 48 --text-batch 32 --speak-batch 16 \
+    --steps 1800 --out "$RUN/lm"
+$PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \
+    --voices default awb --out "$RUN/bundle"
+$PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
+$PY recipes/nano/conversations.py --model "$RUN/bundle" --n 60 --json "$RUN/conversations.json"
