@@ -33,7 +33,8 @@ FULL = sorted(
     if path.parent.name not in ("data", "smoke", "nano")
     and "model" in yaml.safe_load(path.read_text("utf-8"))
 )
-RUN_HERE = ("scaling", "trajectory_small", "codec_snac_small")  # small and measured; they have no smaller twin
+# small and measured; they have no smaller twin
+RUN_HERE = ("scaling", "trajectory_small", "codec_snac_small")
 TOKENS = (
     "jan_llama3", "jan_llama3_fast", "snac_tts", "snac_asr", "snac_chat", "snac_pretrain", "interleave",
     "orpheus_finetune",
