@@ -18,6 +18,7 @@ COLOURS = {
     "mel": "#1f77b4", "flat": "#d62728", "coarse_mid": "#ff7f0e", "coarse": "#9467bd", "summed": "#2ca02c",
 }  # fmt: skip
 SETS = {"known": "known voices", "voices": "held-out voices", "people": "real digits (never trained)"}
+TICKS = {"heard_h": [0.1, 0.2, 0.5, 1, 2], "positions": [20_000, 50_000, 100_000, 200_000]}
 AXES = {"cpu_s": "CPU-seconds", "heard_h": "hours of speech heard", "positions": "language-model positions"}
 
 
@@ -66,7 +67,7 @@ def draw(runs: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], t
     import matplotlib.pyplot as plt
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ears", "font.size": 9})
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(8.4, 4 * len(panels)), 3.8), sharey=True)
     for axis, (x, name) in zip(axes, panels, strict=True):
         for run in runs:
             shares = [p[name]["transcript"] for p in run["points"]]
@@ -85,10 +86,14 @@ def draw(runs: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], t
         axis.set_ylim(-2, 102)
         if x != "cpu_s":
             axis.set_xscale("log")
+            ticks = TICKS[x]
+            axis.set_xticks(ticks, [f"{t:,g}" if t < 1000 else f"{t // 1000:g}k" for t in ticks])
+            axis.minorticks_off()
     axes[0].set_ylabel("transcripts exact, %")
-    axes[-1].legend(fontsize=8, loc="upper left")
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="lower center", ncol=len(runs))
     figure.savefig(out, metadata={"Date": None})
     plt.close(figure)
 

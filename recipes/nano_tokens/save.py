@@ -1,4 +1,4 @@
-"""Write a trained run as a model folder that `vivavoce ask`, `chat` and `eval` take.
+"""Write a trained run as a model folder that `vivavoce chat`, `transcribe` and `eval` take.
 
 python recipes/nano_tokens/save.py --run runs/nano_tokens/flat --out runs/nano_tokens/flat/model
 
@@ -82,7 +82,7 @@ def main() -> None:
     )
     trained.load_state_dict(state["model"])
     save_model(trained, args.out)
-    print(f"{args.out}: vivavoce ask --model {args.out} CLIP.wav")
+    print(f"{args.out}: vivavoce chat {args.out} --audio CLIP.wav")
 
 
 if __name__ == "__main__":
