@@ -1,4 +1,4 @@
-"""Write a trained run as a model folder that `vivavoce chat`, `transcribe` and `eval` take.
+"""Write a trained run as a model folder that `vivavoce chat` takes like any other.
 
 python recipes/nano_tokens/save.py --run runs/nano_tokens/flat --out runs/nano_tokens/flat/model
 
