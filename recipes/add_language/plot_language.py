@@ -92,6 +92,7 @@ def main() -> None:
             axes.errorbar(x, value, yerr=bars, marker="o", capsize=3, label=label)
     axes.set(xscale="log", xlabel="minutes of recordings", ylabel="share", ylim=(0, 1.02))
     axes.set_xticks([m for m, _ in points], [f"{m:.0f}" for m, _ in points])
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.tight_layout()

@@ -93,7 +93,7 @@ def draw(runs: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]], t
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=8, loc="lower center", ncol=len(runs))
+    figure.legend(handles, labels, fontsize=8, loc="lower center", ncol=-(-len(runs) // 2))
     figure.savefig(out, metadata={"Date": None})
     plt.close(figure)
 
