@@ -1,10 +1,11 @@
 """What a bundle with an added language knows of it: heard, answered, refused, typed and spoken.
 
-python recipes/add_language/measure_language.py --model runs/german/m30/bundle --judge runs/german/judge/bundle \
+python recipes/add_language/measure_language.py --model runs/german/m30/bundle --judge runs/german/m8/bundle \
     --speech runs/german/speech --json runs/german/m30/german.json
 
-The judge of the new voice is another bundle that never heard a codec or this voice: the same recipe with another seed
-and --speak-batch 0. Its own word error on the synthesizer's originals stands beside. What is left of the old language
+The judge of the new voice is the ears of another run of the same recipe, which never heard a codec or this voice; they
+share the first edition's ears with what they judge. Its own word error on the synthesizer's originals stands beside.
+What is left of the old language
 is measured by recipes/nano/evaluate.py on the same bundle.
 """
 
