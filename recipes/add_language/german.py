@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from domain import Item
 
 from vivavoce.tokens.spoken_tables import fold
 
@@ -63,16 +64,6 @@ PHONES_OF = {
     "s": "s", "ʃ": "sh", "t": "t", "v": "v", "w": "v", "x": "ach", "ç": "ich", "z": "z", "ʒ": "zh", "θ": "th",
 }  # fmt: skip
 """IPA of espeak-ng -> phones; the longest match counts, lengths and stresses are dropped."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question and its answer as they are spelled; ``fact`` is shared by phrasings."""
-
-    kind: str
-    question: str
-    answer: str
-    fact: str
 
 
 LIKE_PHONES = {

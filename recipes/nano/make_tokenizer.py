@@ -56,16 +56,19 @@ def build(added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     Args:
         added: Words and ``<|...|>`` tokens that follow, in this order.
     """
-    return _of([*SPECIALS, *(f"<|ph_{p}|>" for p in PHONES), *vocabulary(), *added])
+    return word_tokenizer([*SPECIALS, *(f"<|ph_{p}|>" for p in PHONES), *vocabulary(), *added])
 
 
 def extended(tokenizer: PreTrainedTokenizerFast, added: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of this file with more tokens at its end; those that it has already are left out."""
     known = tokenizer.get_vocab()
-    return _of([*sorted(known, key=known.__getitem__), *(name for name in added if name not in known)])
+    return word_tokenizer(
+        [*sorted(known, key=known.__getitem__), *(name for name in added if name not in known)]
+    )
 
 
-def _of(names: list[str]) -> PreTrainedTokenizerFast:
+def word_tokenizer(names: list[str], template: str = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
+    """A token for each name, lower case without punctuation; names that begin with "<" are never words of a text."""
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
@@ -76,7 +79,7 @@ def _of(names: list[str]) -> PreTrainedTokenizerFast:
         additional_special_tokens=[n for n in names if n.startswith("<") and n not in ("<pad>", "<unk>", "<|end|>")],
         clean_up_tokenization_spaces=False,
     )  # fmt: skip
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = template
     return fast
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from make_tokenizer import word_tokenizer
 from numbers_data import Clip
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -83,18 +83,7 @@ EARS |= {f"{name}_ctc": replace(ear, ctc=True) for name, ear in EARS.items()}
 
 def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """Special tokens, the sign between transcript and answer, then the words."""
-    names = [*SPECIALS, ANSWER, *words]
-    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<|end|>",
-        additional_special_tokens=["<|user|>", "<|heard|>", "<|audio|>"], clean_up_tokenization_spaces=False,
-    )  # fmt: skip
-    fast.chat_template = TEMPLATE
-    return fast
+    return word_tokenizer([*SPECIALS, ANSWER, *words], TEMPLATE)
 
 
 def build_language_model(vocab_size: int) -> LlamaForCausalLM:

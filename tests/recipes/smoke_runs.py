@@ -33,14 +33,11 @@ class EnoughError(Exception):
     """A run has gone far enough."""
 
 
-def begin_recipe(name: str, folder: Path) -> list[str]:
-    """Train the first third of a smoke recipe; what of its losses is too far from the stored curve."""
-    config = load_any(SMOKE / f"{name}.yaml")
-    assert config.steps is not None
-    last = config.steps // 3
+def train_until(config: Any, folder: Path, step: int) -> None:
+    """Train with one thread, as curves were, and stop at the first report from this step on."""
 
     def enough(progress: Progress) -> None:
-        if progress.step + config.keep.log_every > last:
+        if progress.step >= step:
             raise EnoughError
 
     threads = torch.get_num_threads()
@@ -50,6 +47,14 @@ def begin_recipe(name: str, folder: Path) -> list[str]:
             train_any(config, folder, report=enough)
     finally:
         torch.set_num_threads(threads)
+
+
+def begin_recipe(name: str, folder: Path) -> list[str]:
+    """Train the first third of a smoke recipe; what of its losses is too far from the stored curve."""
+    config = load_any(SMOKE / f"{name}.yaml")
+    assert config.steps is not None
+    last = config.steps // 3
+    train_until(config, folder, last - config.keep.log_every + 1)
     return drifts(name, folder, last)
 
 

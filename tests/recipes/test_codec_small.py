@@ -10,12 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 from tests.data.build.stand_ins import needs
-from tests.recipes.smoke_runs import EnoughError
+from tests.recipes.smoke_runs import train_until
 
-from vivavoce.training.kinds import load_any, train_any
-from vivavoce.training.loop import Progress
+from vivavoce.training.kinds import load_any
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FOLDER = RECIPES / "codec_snac_small"
@@ -96,17 +94,7 @@ def test_the_run_begins_as_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     config = load_any(FOLDER / "train.yaml")
     config = replace(config, keep=replace(config.keep, save_every=0, sample_every=-1))
 
-    def enough(progress: Progress) -> None:
-        if progress.step >= BEGIN:
-            raise EnoughError
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with pytest.raises(EnoughError):
-            train_any(config, tmp_path, report=enough)
-    finally:
-        torch.set_num_threads(threads)
+    train_until(config, tmp_path, BEGIN)
     stored = json.loads(curve.CURVE.read_text(encoding="utf-8"))["updates"]
     found = curve.curve(tmp_path)
     assert len(found) >= 4 and not curve.drifts(found, stored)
