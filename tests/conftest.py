@@ -28,6 +28,12 @@ for profile, same in (("same", True), ("search", False)):
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Begin every test, and the fixtures made for it, with one thread: sums of several threads round differently."""
+    torch.set_num_threads(1)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--goldens DIR``: folders of reference numbers to check instead of the stored ones."""
     parser.addoption(
