@@ -32,6 +32,7 @@ from vivavoce.audio.features import LogMel
 from vivavoce.audio.files import read_audio
 from vivavoce.audio.resample import resample
 from vivavoce.audio.speakers import bend_mel, bend_time, between, tilt_mel
+from vivavoce.tokens.phones import Lexicon, phone_ids, words_to_phones
 
 HEAR_RATE = 16_000
 SILENCE_S = 0.1
@@ -68,6 +69,7 @@ class HearingBatch:
     features: Tensor  # [B, M, T]
     lengths: Tensor  # [B]
     transcripts: list[list[int]]  # CTC targets, empty for what must be refused
+    phones: list[list[int]]  # their phones' ids + 1, or empty for ears that read none
     before: list[
         list[int]
     ]  # tokens before the audio, ends with <|user|>; -1 - j is the audio of row j, heard earlier
@@ -87,6 +89,7 @@ class HearingData:
         digit_share: Share of rows that are synthetic digits of ``more_digits``.
         more_speech: Second folder of make_speech.py (``--plan more``), or None. Its follow-ups get their answer from a
             conversation drawn before them.
+        lexicon: Gives the phones of transcripts, for ears that read them.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class HearingData:
         more_digits: Path | None = None,
         digit_share: float = 0.2,
         more_speech: Path | None = None,
+        lexicon: Lexicon | None = None,
     ) -> None:
         self.tokenizer, self.mel, self.people_share, self.variety = (
             tokenizer,
@@ -106,6 +110,7 @@ class HearingData:
             people_share,
             Variety(),
         )
+        self.lexicon = lexicon
         self.shards = SpeechShards(speech, {"train", "unknown"}, more_speech)
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
@@ -276,13 +281,15 @@ class HearingData:
         features = torch.zeros(len(clips), self.mel.num_mels, width)
         for i, clip in enumerate(clips):
             features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
-        transcripts, before, after = [], [], []
+        transcripts, phones, before, after = [], [], [], []
         for text, answer in said:
             words = self.ids(text)
             transcripts.append(words)
+            spelled = words_to_phones(text.split(), self.lexicon) if self.lexicon else []
+            phones.append([1 + i for word in spelled for i in phone_ids(word)])
             history, answer = self.reading.history(rng, text, answer, said)
             row = [self.heard, *(words or [self.unclear])]
             row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
             before.append([*history, self.user])
             after.append(row)
-        return HearingBatch(features, lengths, transcripts, before, after)
+        return HearingBatch(features, lengths, transcripts, phones, before, after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -15,6 +16,7 @@ from vivavoce.models.connectors.stack import StackConfig, StackProjector
 from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
 from vivavoce.models.voice.teaching import SpeakingBatch, speaking_losses
+from vivavoce.tokens.phones import PHONES
 
 WIDTH = 256
 
@@ -28,20 +30,33 @@ def text_config(vocab_size: int) -> LlamaConfig:
     )  # fmt: skip
 
 
+def ctc_loss(logits: Tensor, frames: Tensor, targets: Sequence[Sequence[int]], blank: int) -> Tensor:
+    """Mean over rows of the CTC loss per target; logits [B, F, V]."""
+    counts = torch.tensor([len(target) for target in targets])
+    flat = torch.tensor([i for target in targets for i in target], dtype=torch.long)
+    log_probs = F.log_softmax(logits.float(), -1).transpose(0, 1)
+    loss = F.ctc_loss(log_probs, flat, frames, counts, blank=blank, reduction="none", zero_infinity=True)
+    # an empty target has one path, all blanks: its loss is a sum over frames and is scaled like a word's
+    return (loss / torch.where(counts > 0, counts, torch.tensor(4))).mean()
+
+
 class Nano(nn.Module):
     """Ears, mind and (once its training starts) voice.
 
     Args:
         vocab_size: Tokens.
         faint_ears: The ears squeeze faint sounds instead of cutting them, see ears.md.
+        phone_ears: The ears read phones too.
     """
 
-    def __init__(self, vocab_size: int, faint_ears: bool = False) -> None:
+    def __init__(self, vocab_size: int, faint_ears: bool = False, phone_ears: bool = False) -> None:
         super().__init__()
         self.language_model = LlamaForCausalLM(text_config(vocab_size))
         self.encoder_config = MelCTCConfig(vocab_size=vocab_size)
         if faint_ears:
             self.encoder_config = replace(self.encoder_config, faint_decades=3.0, level="top")
+        if phone_ears:
+            self.encoder_config = replace(self.encoder_config, num_phones=len(PHONES))
         self.audio_encoder = MelCTCEncoder(self.encoder_config)
         self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512, ctc_words=True)
         self.connector = StackProjector(self.connector_config)
@@ -65,19 +80,14 @@ class Nano(nn.Module):
     def text_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         return self.token_loss(self.backbone(self.language_model.model.embed_tokens(ids)), labels)
 
-    def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor]:
-        """(language-model loss on transcript and answer, CTC loss per target word)."""
+    def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """(language-model loss on transcript and answer, CTC loss per target word, and per phone or 0)."""
         states, frames = self.audio_encoder(batch.features, batch.lengths)
         logits = self.audio_encoder.ctc_logits(states)
-        log_probs = F.log_softmax(logits.float(), -1)
-        counts = torch.tensor([len(t) for t in batch.transcripts])
-        flat = torch.tensor([i for t in batch.transcripts for i in t], dtype=torch.long)
-        ctc = F.ctc_loss(
-            log_probs.transpose(0, 1), flat, frames, counts,
-            blank=self.encoder_config.blank_id, reduction="none", zero_infinity=True,
-        )  # fmt: skip
-        # an empty target has one path, all blanks: its loss is a sum over frames and is scaled like a word's
-        ctc = (ctc / torch.where(counts > 0, counts, torch.tensor(4))).mean()
+        ctc = ctc_loss(logits, frames, batch.transcripts, self.encoder_config.blank_id)
+        phones = torch.zeros(())
+        if self.encoder_config.num_phones:
+            phones = ctc_loss(self.audio_encoder.phone_logits(states), frames, batch.phones, 0)
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens
         audio = self.connector.add_ctc_words(
@@ -97,7 +107,7 @@ class Nano(nn.Module):
         width = -(-max(map(len, rows)) // 16) * 16
         embeds = torch.stack([F.pad(r, (0, 0, 0, width - len(r))) for r in rows])
         target = torch.stack([F.pad(t, (0, width - len(t)), value=-100) for t in labels])
-        return self.token_loss(self.backbone(embeds), target), ctc
+        return self.token_loss(self.backbone(embeds), target), ctc, phones
 
     def speaking_loss(self, batch: SpeakingBatch) -> tuple[Tensor, Tensor]:
         """(cross-entropy of codes, squared error of log durations)."""

@@ -39,10 +39,11 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--voices", nargs="+", default=["default"], help="names in the order of training")
     parser.add_argument("--faint-ears", action="store_true", help="if it was trained so")
+    parser.add_argument("--phone-ears", action="store_true", help="if it was trained so")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    trained = Nano(len(tokenizer), args.faint_ears)
+    trained = Nano(len(tokenizer), args.faint_ears, args.phone_ears)
     weights = torch.load(args.lm / "state.pt", weights_only=True)["model"]
     speaks = any(key.startswith("voice.") for key in weights)
     voice = AlignedVoiceConfig(

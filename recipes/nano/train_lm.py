@@ -31,8 +31,10 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from vivavoce.models.voice.tables import fit_voices
+from vivavoce.tokens.phones import default_lexicon
 
 PEAK_LR = {"hear": 1e-3, "all": 8e-4}
+PHONES_WEIGHT = 0.5
 WARM_STEPS = {"hear": 150, "all": 0}  # typed facts only
 
 
@@ -67,14 +69,15 @@ def hear(
     model: Nano, data: HearingData, rng: random.Random, args: argparse.Namespace, strength: float
 ) -> dict[str, float]:
     """Backward of one hearing and one text batch; returns the losses."""
-    out = {"transcript+answer": 0.0, "ctc": 0.0}
+    out = {"transcript+answer": 0.0, "ctc": 0.0, "phones": 0.0}
     for batch in data.batch(rng, args.batch, strength):
         share = len(batch.transcripts) / args.batch
         with torch.autocast("cpu", torch.bfloat16):
-            loss, ctc = model.hearing_loss(batch)
-        (share * (loss + ctc)).backward()
+            loss, ctc, phones = model.hearing_loss(batch)
+        (share * (loss + ctc + PHONES_WEIGHT * phones)).backward()
         out["transcript+answer"] += share * float(loss.detach())
         out["ctc"] += share * float(ctc.detach())
+        out["phones"] += share * float(phones.detach())
     return out
 
 
@@ -115,6 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
     )
+    parser.add_argument("--phone-ears", action="store_true", help="ears that read phones too")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument(
         "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
@@ -133,10 +137,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    model = Nano(len(tokenizer), args.faint_ears)
+    model = Nano(len(tokenizer), args.faint_ears, args.phone_ears)
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
+    lexicon = default_lexicon() if args.phone_ears else None
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
-                          more_speech=args.more_speech)  # fmt: skip
+                          more_speech=args.more_speech, lexicon=lexicon)  # fmt: skip
     speaking = None
     if args.voice:
         from speaking import SpeakingData
@@ -149,7 +154,8 @@ def main() -> None:
         if speaking is not None:
             weights = fit_voices(weights, speaking.voice_config, "voice.")
         left = model.load_state_dict(weights, strict=False)
-        assert not left.unexpected_keys and all(k.startswith("voice.") for k in left.missing_keys), left
+        new = ("voice.", "audio_encoder.phone_head.")
+        assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
     optimizer = torch.optim.AdamW(
         model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05
     )

@@ -1,9 +1,11 @@
 """A small speech encoder with its own recogniser: log-mel -> 25 Hz states, and CTC logits over text tokens.
 
 The auxiliary CTC head makes a small encoder learn to hear quickly, and gives a second opinion at run time: where
-its greedy transcript and the language model's differ, the model has not understood.
+its greedy transcript and the language model's differ, the model has not understood. A second head may read phones,
+which says how words sound that were seldom heard, or heard only in other sentences.
 
-Letters: B batch, M mel bins, T mel frames (100 Hz), F encoder frames (25 Hz), D width, V vocabulary.
+Letters: B batch, M mel bins, T mel frames (100 Hz), F encoder frames (25 Hz), D width, V vocabulary,
+P phones.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class MelCTCConfig:
             a telephone's band an "s" can be 60 dB below the vowel beside it.
         level: What every clip is measured from: its mean over bins and frames, or its maximum, which silence around
             it does not move.
+        num_phones: Size of the phone set of a second CTC head, the first ones of ``tokens.phones.ALL_PHONES``; 0: none.
     """
 
     vocab_size: int
@@ -48,6 +51,7 @@ class MelCTCConfig:
     range_decades: float = 4.0
     faint_decades: float = 0.0
     level: Level = "mean"
+    num_phones: int = 0
 
     def __post_init__(self) -> None:
         if self.range_decades <= 0 or self.faint_decades < 0:
@@ -79,6 +83,7 @@ class MelCTCEncoder(nn.Module):
         )
         self.norm = RMSNorm(d)
         self.ctc_head = nn.Linear(d, config.vocab_size)
+        self.phone_head = nn.Linear(d, config.num_phones + 1) if config.num_phones else None
 
     @staticmethod
     def num_frames(lengths: Tensor) -> Tensor:
@@ -122,6 +127,11 @@ class MelCTCEncoder(nn.Module):
     def ctc_logits(self, states: Tensor) -> Tensor:
         """States [B, F, D] -> logits [B, F, V]."""
         return self.ctc_head(states)
+
+    def phone_logits(self, states: Tensor) -> Tensor:
+        """States [B, F, D] -> logits [B, F, P + 1]: of the blank, then of each phone. Needs ``num_phones``."""
+        assert self.phone_head is not None
+        return self.phone_head(states)
 
     @torch.inference_mode()
     def greedy_tokens(self, states: Tensor, frames: Tensor) -> list[list[int]]:
