@@ -6,6 +6,7 @@ Writes numbered shards (24 kHz int16 samples and one JSON row per utterance), ea
 stopped run goes on where it was. Splits: train; test_sentence (known voices, sentences never spoken in
 training, a tenth of the arithmetic facts never trained at all); test_voice (voices never used in training);
 unknown (sentences outside the domain, to be refused); voice (flite slt with phone times, for speaking).
+``--plan tune`` makes what the gate is set on (tune_gate.py): voices of neither training nor tests.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ VARIANTS = (
 ).split()
 VARIANTS.append("")
 ACCENTS = ["en-us", "en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029"]
+TUNE_VOICES = [
+    f"espeak:{accent}+{variant}"
+    for accent in ("en-us", "en-gb", "en-gb-x-gbclan")
+    for variant in "david edward sandro travis victor norbert Henrique Paul quincy Mario klatt3 boris".split()
+]
 HELD_OUT_VOICES = ["flite:rms", "espeak:en-us+linda", "espeak:en-us+max", "espeak:en-gb-x-gbcwmd+m8"]
 KIND_WEIGHTS = {
     "arithmetic": 30, "neighbour": 9, "parity": 3, "double": 4, "compare": 8, "count": 4, "calendar": 6, "clock": 5,
@@ -206,6 +212,31 @@ def plan_more(scale: float, seed: int = 2) -> list[dict]:
     return jobs[tests_from:] + jobs[:tests_from]
 
 
+def plan_tune(seed: int = 3) -> list[dict]:
+    """240 questions and 60 digits in voices of neither training nor tests, and 180 sentences to be refused."""
+    rng, items = random.Random(seed), [*all_items(), *sentence_items()]
+    by_kind: dict[str, list[Item]] = {}
+    for item in items:
+        by_kind.setdefault(item.kind, []).append(item)
+    rows = []
+    for _ in range(240):
+        item = rng.choice(by_kind[rng.choice(sorted(by_kind))])
+        rows.append(("tune", item.kind, item.question, item.answer))
+    for _ in range(60):
+        digit = rng.choice(DIGITS)
+        rows.append(("tune", "digit", digit, digit))
+    rows += [("tune_unknown", "unknown", sentences.unknown(rng), "") for _ in range(180)]
+    names = ("split", "kind", "text", "answer")
+    return [
+        {
+            **dict(zip(names, row, strict=True)),
+            "voice": rng.choice(TUNE_VOICES),
+            "seed": rng.randrange(1 << 30),
+        }
+        for row in rows
+    ]
+
+
 def rarest(items: list[Item], count: int) -> list[Item]:
     """Questions drawn so that words which stand in few of them are heard nearly as often as the others."""
     rng = random.Random(5)
@@ -248,10 +279,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full plan")
-    parser.add_argument("--plan", choices=["first", "more"], default="first")
+    parser.add_argument("--plan", choices=["first", "more", "tune"], default="first")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    jobs = plan(args.scale) if args.plan == "first" else plan_more(args.scale)
+    plans = {"first": plan, "more": plan_more, "tune": lambda _: plan_tune()}
+    jobs = plans[args.plan](args.scale)
     write_shards(jobs, speak, args.out, args.processes)
 
 
