@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from figures import Figure, share, word_error
 from judge import Judge, kind_of
+from outside_words import WORDS, words_read_right
 from speech_data import RATE
 from trials import Speech, spoken_answers
 
@@ -17,13 +19,16 @@ from vivavoce.audio.synthesis import synthesize
 from vivavoce.inference.reply import Reply
 
 TEST = "speaking"
+DEFAULT = "default"
+TEACHERS = {DEFAULT: "flite:slt", "awb": "flite:awb"}
+"""Whom each voice of the bundle learned from."""
 Sound = tuple[np.ndarray, int]
 
 
 def try_speaking(
     model: Any, speech: Speech, limit: int | None, miss: Callable[[str, str, str, str], None]
 ) -> list[Figure]:
-    """Sentences and answers by the voice, by the original, and by the original through the codec.
+    """Sentences, answers and words outside the lexicon by each voice, beside whom it learned from.
 
     Args:
         model: What ``vivavoce.load`` returned.
@@ -33,8 +38,8 @@ def try_speaking(
     """
     judge, timed, figures = Judge(), [], []
 
-    def said(text: str) -> Sound:
-        reply = model.say(text)
+    def said(text: str, voice: str | None = None) -> Sound:
+        reply = model.say(text, voice=voice)
         timed.append(times_are_sane(reply, text))
         return reply.audio, reply.sample_rate
 
@@ -60,6 +65,20 @@ def try_speaking(
             "word error, answers by flite (floor)",
             ((text, synthesize(text, "flite:slt")) for text in answers),
         )
+    for voice, teacher in TEACHERS.items():
+        if voice not in model.voices or not shutil.which("flite"):
+            continue
+        if voice != DEFAULT:
+            texts = [text for text, _ in original]
+            read(f"word error, sentences by voice {voice}", ((t, said(t, voice)) for t in texts))
+            read(f"word error, sentences by {teacher} (floor)", ((t, synthesize(t, teacher)) for t in texts))
+        words = list(WORDS)[:limit]
+        for name, say, aim in (
+            (f"voice {voice}", partial(said, voice=voice), ">= 0.8"),
+            (teacher, partial(synthesize, voice=teacher), ""),
+        ):
+            right = [word == heard for word, heard in words_read_right(say, words)]
+            figures.append(share(TEST, f"words outside the lexicon by {name}", right, aim))
     return [*figures, share(TEST, "word times in order and within the audio", timed)]
 
 

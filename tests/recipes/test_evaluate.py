@@ -361,20 +361,30 @@ def test_the_voice_is_read_beside_its_floor(shards: Path, monkeypatch: pytest.Mo
         class processor:  # noqa: N801
             codec_out = None
 
-        def say(self, text: str) -> Reply:
+        voices = ("default", "awb")
+
+        def say(self, text: str, voice: str | None = None) -> Reply:
             words = [(w, i / 9, (i + 1) / 9) for i, w in enumerate(text.split())]
             return Reply(text, audio=np.full(RATE, 7000, np.float32), sample_rate=RATE, words=words)
 
     speech, missed = Speech(shards), []
     monkeypatch.setattr(reading_back, "Judge", KnowingJudge)
     monkeypatch.setattr(reading_back, "spoken_answers", lambda limit: [])
+    monkeypatch.setattr(reading_back, "synthesize", lambda text, voice: (np.full(9, 8000.0), RATE))
+    monkeypatch.setattr(
+        reading_back,
+        "words_read_right",
+        lambda say, words: [(w, "" if say(w)[0][0] == 7000 else w) for w in words],
+    )
+    monkeypatch.setattr(reading_back.shutil, "which", lambda name: name)
     monkeypatch.setattr(reading_back, "through", lambda codec, wave: (np.zeros(9, np.float32), RATE))
     monkeypatch.setattr(speech.shards, "samples", lambda row: np.full(RATE, 8000, np.float32))
     figures = reading_back.try_speaking(Model(), speech, None, lambda *miss: missed.append(miss))
-    ours, floor, codec, *_, times = figures
+    ours, floor, codec, _, _, outside, teacher, second, _, _, _, times = figures
+    assert (outside.value, outside.aim, teacher.value, second.value) == (0.0, ">= 0.8", 1.0, 0.25)
     assert (ours.value, floor.value, codec.value, times.value) == (0.25, 0.0, 1.0, 1.0)
     assert (ours.aim, floor.aim) == ("<= 0.08", "")
-    assert [heard for *_, heard in missed] == ["the river is green", ""]
+    assert [heard for *_, heard in missed] == ["the river is green", "", "the river is green"]
 
 
 def test_plain_words() -> None:
