@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,16 @@ class Heard:
     readings: list[Reading]
     texts: list[str]
 
+    @staticmethod
+    def total(reading: Reading, weight: float) -> float:
+        """``Reading.total`` with another weight of the phones."""
+        return replace(reading, phones=weight / joint.PHONES_WEIGHT * reading.phones).total
+
     def best(self, weight: float) -> tuple[str, Reading] | None:
         """Text and reading that win with this weight of the phones."""
         if not self.readings:
             return None
-        totals = [
-            r.ctc * len(r.ids) + r.text * (len(r.ids) + 1) + weight * r.phones * r.num_phones
-            for r in self.readings
-        ]
+        totals = [self.total(reading, weight) for reading in self.readings]
         at = int(np.argmax(totals))
         return self.texts[at], self.readings[at]
 
