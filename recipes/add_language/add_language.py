@@ -95,9 +95,11 @@ class Lesson:
         self.voice_config = replace(
             old_voice, num_phones=len(ALL_PHONES), voices=(*old_voice.voices, args.language), own_pace=True
         )
-        self.model = Nano(len(self.tokenizer))
+        self.model = Nano(len(self.tokenizer), self.bundle.audio_encoder.config.faint_decades > 0)
         self.model.add_voice(self.voice_config)
-        weights = {name: value.float() for name, value in self.bundle.state_dict().items()}
+        # its ears read phones no more: how the language sounds is not in the lexicon that they go by
+        kept = {n: v for n, v in self.bundle.state_dict().items() if "phone_head" not in n}
+        weights = {name: value.float() for name, value in kept.items()}
         self.model.load_state_dict(self._grown(weights, language))
         self.hearing = LanguageHearing(args.recordings, args.minutes, language, self.tokenizer)
         self.old = HearingData(args.old_speech, args.digits, self.tokenizer)
@@ -132,7 +134,8 @@ class Lesson:
 
         for name, data, size in (("hear", self.hearing, args.batch), ("hear old", self.old, args.replay)):
             for batch in data.batch(rng(name), size, 0.5) if size else ():
-                losses[name] = losses.get(name, 0.0) + self._learn(sum(self._heard(batch)) / 2) / 2
+                share = len(batch.transcripts) / size
+                losses[name] = losses.get(name, 0.0) + self._learn(share * sum(self._heard(batch)))
         for name, reading, size in (
             ("read", self.hearing.reading, args.text_batch), ("read old", self.old.reading, args.text_replay),
         ):  # fmt: skip
@@ -150,7 +153,7 @@ class Lesson:
                 losses[name] = self._learn(codes + 0.2 * durations)
         return losses
 
-    def _heard(self, batch: HearingBatch) -> tuple[Tensor, Tensor]:
+    def _heard(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16):
             return self.model.hearing_loss(batch)
 
@@ -212,7 +215,7 @@ class Lesson:
         record = {"type": "aligned", **write_record(self.voice_config)}
         config.audio_out = replace(config.audio_out, speakers=self.voice_config.voices, voice=record)
         config.audio_in = replace(config.audio_in, encoder={
-            **config.audio_in.encoder, "vocab_size": len(self.tokenizer)})  # fmt: skip
+            **config.audio_in.encoder, "vocab_size": len(self.tokenizer), "num_phones": 0})  # fmt: skip
         config.text_config.vocab_size = len(self.tokenizer)
         grown = type(self.bundle)(config)
         grown.load_state_dict(self.model.state_dict())

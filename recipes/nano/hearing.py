@@ -69,7 +69,7 @@ class HearingBatch:
     features: Tensor  # [B, M, T]
     lengths: Tensor  # [B]
     transcripts: list[list[int]]  # CTC targets, empty for what must be refused
-    phones: list[list[int]]  # their phones' ids + 1, or empty for ears that read none
+    phones: list[list[int]] | None  # their phones' ids + 1; None where nobody learns them
     before: list[
         list[int]
     ]  # tokens before the audio, ends with <|user|>; -1 - j is the audio of row j, heard earlier
@@ -281,15 +281,17 @@ class HearingData:
         features = torch.zeros(len(clips), self.mel.num_mels, width)
         for i, clip in enumerate(clips):
             features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
-        transcripts, phones, before, after = [], [], [], []
+        transcripts, before, after = [], [], []
         for text, answer in said:
             words = self.ids(text)
             transcripts.append(words)
-            spelled = words_to_phones(text.split(), self.lexicon) if self.lexicon else []
-            phones.append([1 + i for word in spelled for i in phone_ids(word)])
             history, answer = self.reading.history(rng, text, answer, said)
             row = [self.heard, *(words or [self.unclear])]
             row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
             before.append([*history, self.user])
             after.append(row)
+        phones = None
+        if self.lexicon is not None:
+            spelled = [words_to_phones(text.split(), self.lexicon) for text, _ in said]
+            phones = [[1 + i for word in words for i in phone_ids(word)] for words in spelled]
         return HearingBatch(features, lengths, transcripts, phones, before, after)

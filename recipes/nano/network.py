@@ -87,6 +87,7 @@ class Nano(nn.Module):
         ctc = ctc_loss(logits, frames, batch.transcripts, self.encoder_config.blank_id)
         phones = torch.zeros(())
         if self.encoder_config.num_phones:
+            assert batch.phones is not None
             phones = ctc_loss(self.audio_encoder.phone_logits(states), frames, batch.phones, 0)
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens
