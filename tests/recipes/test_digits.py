@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
 from make_digits import CARRIERS, plan
 from make_speech import HELD_OUT_VOICES, write_shards
+from network import ctc_loss
 from speech_data import SpeechShards
 
 from vivavoce.audio.files import write_audio
 from vivavoce.models.clips import ClipReader
 from vivavoce.models.config import EmbeddingsIn
+from vivavoce.tokens.phones import default_lexicon, phone_ids
 
 
 def tone(job: dict) -> tuple[dict, np.ndarray]:
@@ -121,3 +124,25 @@ def test_clips_are_read_as_the_product_reads_them(data: HearingData) -> None:
     reader = ClipReader(EmbeddingsIn(**parts, audio_token_id=1, silence_s=SILENCE_S))
     wave = (0.1 * np.random.default_rng(0).standard_normal(5001)).astype(np.float32)
     assert torch.equal(torch.from_numpy(data._features(wave)), reader.read([wave]).features[0])
+
+
+def test_phones_of_a_batch_are_those_of_its_words(data: HearingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [
+        (np.zeros(8000, np.float32), text, text) for text in ("six two", "")
+    ]  # the second is to be refused
+    assert data._collate(drawn, random.Random(0), 0.0).phones is None
+    monkeypatch.setattr(data, "lexicon", default_lexicon())
+    phones = data._collate(drawn, random.Random(0), 0.0).phones
+    assert phones == [[1 + i for i in phone_ids("s ih k s t uw".split())], []]
+
+
+def test_ctc_loss_is_the_mean_per_target_and_an_empty_target_wants_blanks() -> None:
+    logits = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    frames = torch.tensor([7, 5])
+    both = ctc_loss(logits, frames, [[1, 2], []], blank=0)
+    first = F.ctc_loss(
+        logits[:1].log_softmax(-1).transpose(0, 1), torch.tensor([[1, 2]]), frames[:1], torch.tensor([2]),
+        reduction="sum",
+    )  # fmt: skip
+    blanks = -logits[1, :5].log_softmax(-1)[:, 0].sum()
+    assert float(both) == pytest.approx(float(first / 2 + blanks / 4) / 2, rel=1e-5)
