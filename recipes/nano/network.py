@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vivavoce.models.connectors.stack import StackConfig, StackProjector
-from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
+from vivavoce.models.encoders.mel_ctc import PHONES_PER_FRAME, MelCTCConfig, MelCTCEncoder
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
 from vivavoce.models.voice.teaching import SpeakingBatch, speaking_losses
 from vivavoce.tokens.phones import PHONES
@@ -88,7 +88,8 @@ class Nano(nn.Module):
         phones = torch.zeros(())
         if self.encoder_config.num_phones:
             assert batch.phones is not None
-            phones = ctc_loss(self.audio_encoder.phone_logits(states), frames, batch.phones, 0)
+            sounds = self.audio_encoder.phone_logits(states)
+            phones = ctc_loss(sounds, PHONES_PER_FRAME * frames, batch.phones, 0)
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens
         audio = self.connector.add_ctc_words(

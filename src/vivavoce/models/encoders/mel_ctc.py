@@ -21,6 +21,7 @@ from vivavoce.base.errors import ConfigError
 from vivavoce.models.layers import RMSNorm, TransformerLayer, length_mask, rotary_angles
 
 Level = Literal["mean", "top"]
+PHONES_PER_FRAME = 2  # quick speech has 20 phones a second: CTC wants more room than 25 frames
 FAINT_SLOPE = 0.4
 TOP_LEVEL = 0.9  # of the range: where the mean of most clips lies below the maximum
 
@@ -83,7 +84,8 @@ class MelCTCEncoder(nn.Module):
         )
         self.norm = RMSNorm(d)
         self.ctc_head = nn.Linear(d, config.vocab_size)
-        self.phone_head = nn.Linear(d, config.num_phones + 1) if config.num_phones else None
+        rows = PHONES_PER_FRAME * (config.num_phones + 1)
+        self.phone_head = nn.Linear(d, rows) if config.num_phones else None
 
     @staticmethod
     def num_frames(lengths: Tensor) -> Tensor:
@@ -129,9 +131,9 @@ class MelCTCEncoder(nn.Module):
         return self.ctc_head(states)
 
     def phone_logits(self, states: Tensor) -> Tensor:
-        """States [B, F, D] -> logits [B, F, P + 1]: of the blank, then of each phone. Needs ``num_phones``."""
+        """States [B, F, D] -> logits [B, 2 F, P + 1], 50 Hz: of the blank, then of each phone. Needs ``num_phones``."""
         assert self.phone_head is not None
-        return self.phone_head(states)
+        return self.phone_head(states).view(len(states), -1, self.config.num_phones + 1)
 
     @torch.inference_mode()
     def greedy_tokens(self, states: Tensor, frames: Tensor) -> list[list[int]]:
