@@ -97,9 +97,7 @@ class Lesson:
         )
         self.model = Nano(len(self.tokenizer), self.bundle.audio_encoder.config.faint_decades > 0)
         self.model.add_voice(self.voice_config)
-        # its ears read phones no more: how the language sounds is not in the lexicon that they go by
-        kept = {n: v for n, v in self.bundle.state_dict().items() if "phone_head" not in n}
-        weights = {name: value.float() for name, value in kept.items()}
+        weights = {name: value.float() for name, value in self.bundle.state_dict().items()}
         self.model.load_state_dict(self._grown(weights, language))
         self.hearing = LanguageHearing(args.recordings, args.minutes, language, self.tokenizer)
         self.old = HearingData(args.old_speech, args.digits, self.tokenizer)
@@ -215,7 +213,7 @@ class Lesson:
         record = {"type": "aligned", **write_record(self.voice_config)}
         config.audio_out = replace(config.audio_out, speakers=self.voice_config.voices, voice=record)
         config.audio_in = replace(config.audio_in, encoder={
-            **config.audio_in.encoder, "vocab_size": len(self.tokenizer), "num_phones": 0})  # fmt: skip
+            **config.audio_in.encoder, "vocab_size": len(self.tokenizer)})  # fmt: skip
         config.text_config.vocab_size = len(self.tokenizer)
         grown = type(self.bundle)(config)
         grown.load_state_dict(self.model.state_dict())

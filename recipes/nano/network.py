@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vivavoce.models.connectors.stack import StackConfig, StackProjector
-from vivavoce.models.encoders.mel_ctc import PHONES_PER_FRAME, MelCTCConfig, MelCTCEncoder
+from vivavoce.models.encoders.mel_ctc import MelCTCConfig, MelCTCEncoder
 from vivavoce.models.voice.aligned import AlignedVoice, AlignedVoiceConfig
 from vivavoce.models.voice.teaching import SpeakingBatch, speaking_losses
 from vivavoce.tokens.phones import PHONES
 
 WIDTH = 256
+PHONES_PER_FRAME = 2  # quick speech has 20 phones a second: CTC wants more room than 25 frames
 
 
 def text_config(vocab_size: int) -> LlamaConfig:
@@ -46,18 +47,17 @@ class Nano(nn.Module):
     Args:
         vocab_size: Tokens.
         faint_ears: The ears squeeze faint sounds instead of cutting them, see ears.md.
-        phone_ears: The ears read phones too.
+        phone_head: The ears learn to read phones too, by a head that is not shipped (see ears.md).
     """
 
-    def __init__(self, vocab_size: int, faint_ears: bool = False, phone_ears: bool = False) -> None:
+    def __init__(self, vocab_size: int, faint_ears: bool = False, phone_head: bool = False) -> None:
         super().__init__()
         self.language_model = LlamaForCausalLM(text_config(vocab_size))
         self.encoder_config = MelCTCConfig(vocab_size=vocab_size)
         if faint_ears:
             self.encoder_config = replace(self.encoder_config, faint_decades=3.0, level="top")
-        if phone_ears:
-            self.encoder_config = replace(self.encoder_config, num_phones=len(PHONES))
         self.audio_encoder = MelCTCEncoder(self.encoder_config)
+        self.phone_head = nn.Linear(WIDTH, PHONES_PER_FRAME * (len(PHONES) + 1)) if phone_head else None
         self.connector_config = StackConfig(WIDTH, WIDTH, stack_factor=2, hidden_size=512, ctc_words=True)
         self.connector = StackProjector(self.connector_config)
         nn.init.constant_(self.connector.ctc_scale, 5.0)  # words start as loud as sound
@@ -86,9 +86,9 @@ class Nano(nn.Module):
         logits = self.audio_encoder.ctc_logits(states)
         ctc = ctc_loss(logits, frames, batch.transcripts, self.encoder_config.blank_id)
         phones = torch.zeros(())
-        if self.encoder_config.num_phones:
+        if self.phone_head is not None:
             assert batch.phones is not None
-            sounds = self.audio_encoder.phone_logits(states)
+            sounds = self.phone_head(states).view(len(states), -1, len(PHONES) + 1)
             phones = ctc_loss(sounds, PHONES_PER_FRAME * frames, batch.phones, 0)
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens

@@ -39,12 +39,12 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--voices", nargs="+", default=["default"], help="names in the order of training")
     parser.add_argument("--faint-ears", action="store_true", help="if it was trained so")
-    parser.add_argument("--phone-ears", action="store_true", help="if it was trained so")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    trained = Nano(len(tokenizer), args.faint_ears, args.phone_ears)
+    trained = Nano(len(tokenizer), args.faint_ears)
     weights = torch.load(args.lm / "state.pt", weights_only=True)["model"]
+    weights = {key: value for key, value in weights.items() if not key.startswith("phone_head.")}
     speaks = any(key.startswith("voice.") for key in weights)
     voice = AlignedVoiceConfig(
         text_size=trained.language_model.config.hidden_size, num_phones=len(PHONES), voices=tuple(args.voices),

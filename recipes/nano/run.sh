@@ -18,7 +18,7 @@ $PY recipes/nano/make_speech.py --plan more --out "$RUN/more_speech"
 $PY recipes/nano/make_digits.py --out "$RUN/digits"
 $PY recipes/nano/make_voices.py --voice flite:awb --utterances 3300 --short 0.25 --not-in "$SPEECH" --out "$RUN/voices/awb"
 $PY recipes/nano/make_voices.py --voice flite:slt --utterances 900 --short 1.0 --not-in "$SPEECH" --out "$RUN/voices/slt"
-ears=(--faint-ears --phone-ears --speech "$SPEECH" --more-speech "$RUN/more_speech" --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
+ears=(--faint-ears --phone-head --speech "$SPEECH" --more-speech "$RUN/more_speech" --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
 
 # two single-threaded trainings side by side; the codec is the shipped one if there are earlier weights
 codec_folder=src/vivavoce/bundle/nano/codec
@@ -37,7 +37,7 @@ $PY recipes/nano/prepare_voice.py --speech "$SPEECH" "$RUN/voices/awb" "$RUN/voi
 $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$INIT" "${ears[@]}" \
     --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --batch 48 --text-batch 32 --speak-batch 16 \
     --steps 1800 --out "$RUN/lm"
-$PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears --phone-ears \
+$PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \
     --voices default awb --out "$RUN/bundle"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
 $PY recipes/nano/conversations.py --model "$RUN/bundle" --n 60 --json "$RUN/conversations.json"

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
     )
-    parser.add_argument("--phone-ears", action="store_true", help="ears that read phones too")
+    parser.add_argument("--phone-head", action="store_true", help="the ears learn phones too; see ears.md")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument(
         "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
@@ -137,9 +137,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    model = Nano(len(tokenizer), args.faint_ears, args.phone_ears)
+    model = Nano(len(tokenizer), args.faint_ears, args.phone_head)
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
-    lexicon = default_lexicon() if args.phone_ears else None
+    lexicon = default_lexicon() if args.phone_head else None
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
                           more_speech=args.more_speech, lexicon=lexicon)  # fmt: skip
     speaking = None
@@ -154,7 +154,7 @@ def main() -> None:
         if speaking is not None:
             weights = fit_voices(weights, speaking.voice_config, "voice.")
         left = model.load_state_dict(weights, strict=False)
-        new = ("voice.", "audio_encoder.phone_head.")
+        new = ("voice.", "phone_head.")
         assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
     optimizer = torch.optim.AdamW(
         model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05

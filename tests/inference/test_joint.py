@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,23 +11,10 @@ import torch.nn.functional as F
 from tests.inference import tiny
 
 from vivavoce.inference.generate import Decoding
-from vivavoce.inference.joint import (
-    PHONES_WEIGHT,
-    Reading,
-    beam_search,
-    phone_spelling,
-    read_jointly,
-    score,
-)
-from vivavoce.models.encoders.mel_ctc import PHONES_PER_FRAME
-from vivavoce.tokens.phones import phone_ids
+from vivavoce.inference.joint import Reading, beam_search, read_jointly, score
 
 IDS = tiny.word_tokenizer().get_vocab()
 ONE, TWO, THREE, PLUS, END = (IDS[w] for w in ("one", "two", "three", "plus", "<|assistant|>"))
-
-
-def no_phones(ids: Sequence[int]) -> list[int]:
-    raise AssertionError("ears without a phone head must not ask")
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +36,6 @@ def _likelihood(decoding: Decoding, logits: torch.Tensor, ids: tuple[int, ...]) 
     return total
 
 
-def _both_in_order(probabilities: torch.Tensor, one: int, two: int, blank: int) -> float:
-    """Log probability of the target (one, two) summed over every path of frames [F, V]."""
-    frames, every, chances = len(probabilities), 0.0, probabilities.tolist()
-    assert frames <= 26
-    for i, j in itertools.combinations(range(frames + 1), 2):  # the first holds [i, k), the second [j, m)
-        for k in range(i + 1, j + 1):
-            for m in range(j + 1, frames + 1):
-                blanks = [blank] * i, [blank] * (j - k), [blank] * (frames - m)
-                path = [*blanks[0], *[one] * (k - i), *blanks[1], *[two] * (m - j), *blanks[2]]
-                every += math.prod(chances[t][s] for t, s in enumerate(path))
-    return math.log(every)
-
-
 def test_a_wide_beam_finds_the_likeliest_sequence(prompt: Any) -> None:
     _, decoding, logits, _ = prompt
     words = [ONE, TWO, THREE, PLUS]
@@ -77,12 +49,24 @@ def test_a_wide_beam_finds_the_likeliest_sequence(prompt: Any) -> None:
 def test_scores_are_those_of_one_pass_and_the_cache_stays(prompt: Any) -> None:
     model, decoding, logits, heard = prompt
     length, ids = decoding.sequence.length, (ONE, TWO)
-    reading = score(decoding, logits, heard, 0, [ids], END, no_phones)[0]
+    reading = score(decoding, logits, heard, 0, [ids], end_id=END)[0]
     assert reading.text * 3 == pytest.approx(_likelihood(decoding, logits, (*ids, END)), abs=1e-4)
     probabilities = model.audio_encoder.ctc_logits(heard.states[0, : int(heard.frames[0])]).softmax(-1)
-    every = _both_in_order(probabilities, ONE, TWO, model.audio_encoder.config.blank_id)
-    assert reading.ctc * 2 == pytest.approx(every, abs=1e-3)
-    assert reading.num_phones == 0 and reading.total == pytest.approx(reading.ctc * 2 + reading.text * 3)
+    blank, every = model.audio_encoder.config.blank_id, 0.0
+    frames = len(probabilities)
+    assert frames <= 13
+    for i, j in itertools.combinations(range(frames + 1), 2):  # first token holds [i, k), second [l, m)
+        for k in range(i + 1, j + 1):
+            for m in range(j + 1, frames + 1):
+                path = (
+                    [blank] * i
+                    + [ONE] * (k - i)
+                    + [blank] * (j - k)
+                    + [TWO] * (m - j)
+                    + [blank] * (frames - m)
+                )
+                every += float(torch.stack([probabilities[t, s] for t, s in enumerate(path)]).prod())
+    assert reading.ctc * 2 == pytest.approx(torch.tensor(every).log().item(), abs=1e-3)
     beam_search(decoding, logits, END, (), beams=3, longest=3)
     assert decoding.sequence.length == length
 
@@ -90,43 +74,11 @@ def test_scores_are_those_of_one_pass_and_the_cache_stays(prompt: Any) -> None:
 def test_the_better_sum_wins_and_impossible_readings_are_left_out(prompt: Any) -> None:
     _, decoding, logits, heard = prompt
     forbidden = set(range(len(logits))) - {END, ONE, TWO, THREE, PLUS}
-    winner = read_jointly(decoding, logits, heard, 0, END, forbidden, beams=4, longest=3, spelling=no_phones)
+    winner = read_jointly(decoding, logits, heard, 0, END, forbidden, beams=4, longest=3)
     assert winner is not None and winner.floor <= 0 and not set(winner.ids) & forbidden
     for ids in beam_search(decoding, logits, END, forbidden, beams=4, longest=3):
-        assert score(decoding, logits, heard, 0, [ids], END, no_phones)[0].total <= winner.total + 1e-5
+        assert score(decoding, logits, heard, 0, [ids], END)[0].total <= winner.total + 1e-5
     assert Reading((1, 2), ctc=-0.5, text=-2.0).floor == -2.0
-
-
-def test_phones_are_the_third_reader() -> None:
-    assistant = tiny.transcript_first(gate="joint", num_phones=41)
-    inputs = assistant.processor.prepare([tiny.user(tiny.clip())])
-    model, decoding = assistant.model, Decoding(assistant.model)
-    heard = model.hear(inputs["input_features"], inputs["feature_lengths"])
-    logits = decoding.feed(inputs["input_ids"], heard)
-    spelling = phone_spelling(assistant.processor.tokenizer)
-    assert spelling([TWO]) == [1 + i for i in phone_ids(["t", "uw"])]
-    assert spelling([IDS["<|user|>"]]) == []
-    reading = score(decoding, logits, heard, 0, [(TWO,)], END, spelling)[0]
-    frames = int(heard.frames[0])
-    probabilities = model.audio_encoder.phone_logits(heard.states[:1, :frames])[0].softmax(-1)
-    assert len(probabilities) == PHONES_PER_FRAME * frames
-    every = _both_in_order(probabilities, *spelling([TWO]), blank=0)
-    assert (reading.phones * 2, reading.num_phones) == (pytest.approx(every, abs=1e-3), 2)
-    of_words = reading.ctc + reading.text * 2
-    assert reading.total == pytest.approx(of_words + PHONES_WEIGHT * every, abs=1e-3)
-
-    def winner() -> tuple[int, ...]:
-        forbidden = set(range(len(logits))) - {END, ONE, TWO, THREE}
-        found = read_jointly(decoding, logits, heard, 0, END, forbidden, 3, 1, spelling)
-        assert found is not None
-        return found.ids
-
-    head = model.audio_encoder.phone_head
-    for word in (ONE, TWO, THREE):  # ears that are sure of a word's phones win over undecided words
-        torch.nn.init.zeros_(head.weight)
-        with torch.no_grad():
-            head.bias.view(PHONES_PER_FRAME, -1).fill_(-20.0)[:, [0, *spelling([word])]] = 0.0
-        assert winner() == (word,)
 
 
 @pytest.mark.parametrize(("floor", "understood"), [(-1000.0, True), (0.0, False)])

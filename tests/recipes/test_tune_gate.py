@@ -1,13 +1,23 @@
-"""What the gate is set on: speech that neither training nor tests have, and readings weighed as the product does."""
+"""What the gate is set on: speech that neither training nor tests have."""
 
 from __future__ import annotations
 
-import pytest
-from make_speech import HELD_OUT_VOICES, TUNE_VOICES, VARIANTS, plan_tune
-from tune_gate import Heard
+from pathlib import Path
 
-from vivavoce.inference import joint
+import numpy as np
+import pytest
+from make_speech import HELD_OUT_VOICES, TUNE_VOICES, VARIANTS, plan_tune, write_shards
+from sounds import NOISES
+from tune_gate import listen
+
+from vivavoce.inference import turn
 from vivavoce.inference.joint import Reading
+from vivavoce.inference.reply import Transcript
+
+
+def sounded(job: dict) -> tuple[dict, np.ndarray]:
+    """Instead of a synthesizer."""
+    return job, np.full(4000, 900, np.int16)
 
 
 def test_its_voices_are_of_neither_training_nor_tests() -> None:
@@ -19,17 +29,18 @@ def test_its_voices_are_of_neither_training_nor_tests() -> None:
     assert all((row["split"] == "tune") == bool(row["answer"]) for row in rows)
 
 
-@pytest.mark.parametrize(("weight", "best"), [(0.0, "four"), (1.0, "five")])
-def test_the_weight_decides_between_words_and_phones(weight: float, best: str) -> None:
-    readings = [Reading((1,), -0.5, -0.1, -2.0, 3), Reading((2,), -0.6, -0.2, -0.1, 3)]
-    found = Heard("five", readings, ["four", "five"]).best(weight)
-    assert found is not None and found[0] == best
-    assert Heard("five", [], []).best(weight) is None
+def test_what_was_read_and_how_surely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in reads the first clip surely, the second hardly, and nothing at all after."""
+    write_shards(plan_tune()[:70], sounded, tmp_path, 1)
+    readings = [Reading((1,), -0.5, -0.1), Reading((2,), -0.5, -2.5)]
 
+    class Model:
+        def transcribe(self, source: tuple[np.ndarray, int]) -> Transcript:
+            text = "yes" if readings and turn.read_jointly() else ""
+            return Transcript(text, bool(text), 0.0)
 
-def test_weighing_is_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = Reading((1, 2), -0.5, -0.1, -2.0, 5)
-    tried = {weight: Heard("", [reading], [""]).total(reading, weight) for weight in (0.0, 0.25, 0.7)}
-    for weight, total in tried.items():
-        monkeypatch.setattr(joint, "PHONES_WEIGHT", weight)
-        assert total == pytest.approx(reading.total)
+    monkeypatch.setattr(turn, "read_jointly", lambda: readings.pop(0))
+    heard = listen(Model(), tmp_path)
+    assert [row[1:] for row in heard[:3]] == [("yes", -0.5), ("yes", -2.5), ("", -np.inf)]
+    assert [wanted for wanted, *_ in heard[:70]] == [row["text"] for row in plan_tune()[:70]]
+    assert {wanted for wanted, *_ in heard[70:]} == {""} and len(heard) == 70 + 60 + 10 * len(NOISES)

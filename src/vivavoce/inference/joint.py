@@ -2,9 +2,8 @@
 
 The language model proposes transcripts by a small beam search, the CTC head adds its own greedy reading, and each
 proposal is scored by both. The best sum wins; how well it does with the worse of the two says whether to trust it.
-An encoder that reads phones too is the third to score them: it knows how words sound that are seldom said.
 
-Letters: B beams, V vocabulary, F encoder frames, P phones.
+Letters: B beams, V vocabulary, F encoder frames.
 
 Source: joint CTC/attention decoding (Watanabe et al. 2017), by rescoring a short list instead of in the search.
 """
@@ -12,24 +11,16 @@ Source: joint CTC/attention decoding (Watanabe et al. 2017), by rescoring a shor
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vivavoce.base.errors import VocabularyError
 from vivavoce.inference.batching.rows import CachedSequence, Row
 from vivavoce.inference.generate import Decoding
 from vivavoce.models.hearing import HeardAudio
-from vivavoce.tokens.phones import phone_ids, words_to_phones
-
-Spelling = Callable[[Sequence[int]], list[int]]
-
-
-PHONES_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,24 +31,19 @@ class Reading:
         ids: Its tokens.
         ctc: CTC log probability per token.
         text: The language model's log probability per token, the end included.
-        phones: CTC log probability per phone; 0 of an encoder that reads none.
-        num_phones: Of the words.
     """
 
     ids: tuple[int, ...]
     ctc: float
     text: float
-    phones: float = 0.0
-    num_phones: int = 0
 
     @property
     def total(self) -> float:
-        of_words = self.ctc * len(self.ids) + self.text * (len(self.ids) + 1)
-        return of_words + PHONES_WEIGHT * self.phones * self.num_phones
+        return self.ctc * len(self.ids) + self.text * (len(self.ids) + 1)
 
     @property
     def floor(self) -> float:
-        """The less convinced reader's log probability per token, of words."""
+        """The less convinced reader's log probability per token."""
         return min(self.ctc, self.text)
 
 
@@ -134,13 +120,11 @@ def score(
     clip: int,
     proposals: Sequence[tuple[int, ...]],
     end_id: int,
-    spelling: Spelling,
 ) -> list[Reading]:
-    """Score proposals by all readers, all in one pass; arguments as in ``read_jointly``."""
+    """Score proposals by both readers, all in one pass; arguments as in ``read_jointly``."""
     encoder, frames = decoding.model.audio_encoder, int(heard.frames[clip])
     states = heard.states[clip : clip + 1, :frames]
-    heard_as = decoding.calls.do(lambda: encoder.ctc_logits(states))
-    sounds = decoding.calls.do(lambda: encoder.phone_logits(states)) if encoder.config.num_phones else None
+    heard_as = F.log_softmax(decoding.calls.do(lambda: encoder.ctc_logits(states)).float(), dim=-1)
     sequences = [decoding.calls.fork(decoding.sequence) for _ in proposals]
     try:
         rows = [Row(own, ids, keep=len(ids)) for own, ids in zip(sequences, proposals, strict=True)]
@@ -150,35 +134,20 @@ def score(
             sequence.close()
     readings = []
     for ids, after in zip(proposals, read, strict=True):
-        ctc = _ctc(heard_as, ids, encoder.config.blank_id)
-        phones = spelling(ids) if sounds is not None else []
-        said = _ctc(sounds, phones, 0) if sounds is not None and phones else 0.0
+        target = torch.tensor([ids], device=logits.device)
+        loss = F.ctc_loss(
+            heard_as.transpose(0, 1),
+            target,
+            torch.tensor([frames]),
+            torch.tensor([len(ids)]),
+            blank=encoder.config.blank_id,
+            reduction="none",
+        )
         likely = F.log_softmax(torch.cat([logits[None], after]).float(), dim=-1)
         wanted = torch.tensor([*ids, end_id], device=logits.device)
         text = likely.gather(1, wanted[:, None]).sum()
-        readings.append(Reading(ids, ctc, float(text) / (len(ids) + 1), said, len(phones)))
+        readings.append(Reading(ids, -float(loss) / len(ids), float(text) / (len(ids) + 1)))
     return readings
-
-
-def _ctc(logits: Tensor, ids: Sequence[int], blank: int) -> float:
-    """Log probability per token of ``ids`` by frames [1, F, V]."""
-    likely = F.log_softmax(logits.float(), dim=-1).transpose(0, 1)
-    target = torch.tensor([ids], device=logits.device)
-    sizes = torch.tensor([len(likely)]), torch.tensor([len(ids)])
-    return -float(F.ctc_loss(likely, target, *sizes, blank=blank, reduction="none")) / len(ids)
-
-
-def phone_spelling(tokenizer: Any) -> Spelling:
-    """Token ids to the rows of a phone head (id of the phone + 1), by the shipped lexicon; none for what is no word."""
-
-    def spell(ids: Sequence[int]) -> list[int]:
-        try:
-            words = words_to_phones(str(tokenizer.decode(ids)).lower().split())
-        except VocabularyError:
-            return []
-        return [1 + phone for word in words for phone in phone_ids(word)]
-
-    return spell
 
 
 def read_jointly(
@@ -190,7 +159,6 @@ def read_jointly(
     forbidden: Collection[int],
     beams: int,
     longest: int,
-    spelling: Spelling,
 ) -> Reading | None:
     """The best transcript of one clip.
 
@@ -204,7 +172,6 @@ def read_jointly(
         forbidden: Tokens that are no words.
         beams: Proposals of the language model.
         longest: Most tokens of a transcript.
-        spelling: Of ``phone_spelling``; only asked if the encoder reads phones.
 
     Returns:
         The winner, or None if nobody proposes anything.
@@ -218,5 +185,5 @@ def read_jointly(
     unique = dict.fromkeys(p for p in proposals if p and not set(p) & set(forbidden))
     room = int(frames[clip])
     fitting = [p for p in unique if len(p) + sum(a == b for a, b in itertools.pairwise(p)) <= room]
-    readings = score(decoding, logits, heard, clip, fitting, end_id, spelling)
+    readings = score(decoding, logits, heard, clip, fitting, end_id)
     return max(readings, key=lambda r: r.total, default=None)

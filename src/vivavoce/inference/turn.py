@@ -16,7 +16,7 @@ from vivavoce.inference.audio_stream import AudioTokenStream
 from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.generate import Decoding, TokenRun
-from vivavoce.inference.joint import Reading, phone_spelling, read_jointly
+from vivavoce.inference.joint import Reading, read_jointly
 from vivavoce.inference.legal_tokens import LegalTokens
 from vivavoce.inference.reply import Delta
 from vivavoce.inference.sampling import Sampler, SamplingOptions
@@ -126,7 +126,6 @@ class Turn:
             forbidden={*tokenizer.all_special_ids, *self.stop_ids} - {self._answer_id},
             beams=ears.beams,
             longest=max(1, self._left - 1),
-            spelling=phone_spelling(tokenizer),
         )
         if self._reading is None:
             return ""

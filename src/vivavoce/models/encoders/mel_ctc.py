@@ -1,11 +1,9 @@
 """A small speech encoder with its own recogniser: log-mel -> 25 Hz states, and CTC logits over text tokens.
 
 The auxiliary CTC head makes a small encoder learn to hear quickly, and gives a second opinion at run time: where
-its greedy transcript and the language model's differ, the model has not understood. A second head may read phones,
-which says how words sound that were seldom heard, or heard only in other sentences.
+its greedy transcript and the language model's differ, the model has not understood.
 
-Letters: B batch, M mel bins, T mel frames (100 Hz), F encoder frames (25 Hz), D width, V vocabulary,
-P phones.
+Letters: B batch, M mel bins, T mel frames (100 Hz), F encoder frames (25 Hz), D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from vivavoce.base.errors import ConfigError
 from vivavoce.models.layers import RMSNorm, TransformerLayer, length_mask, rotary_angles
 
 Level = Literal["mean", "top"]
-PHONES_PER_FRAME = 2  # quick speech has 20 phones a second: CTC wants more room than 25 frames
 FAINT_SLOPE = 0.4
 TOP_LEVEL = 0.9  # of the range: where the mean of most clips lies below the maximum
 
@@ -39,7 +36,6 @@ class MelCTCConfig:
             a telephone's band an "s" can be 60 dB below the vowel beside it.
         level: What every clip is measured from: its mean over bins and frames, or its maximum, which silence around
             it does not move.
-        num_phones: Size of the phone set of a second CTC head, the first ones of ``tokens.phones.ALL_PHONES``; 0: none.
     """
 
     vocab_size: int
@@ -52,7 +48,6 @@ class MelCTCConfig:
     range_decades: float = 4.0
     faint_decades: float = 0.0
     level: Level = "mean"
-    num_phones: int = 0
 
     def __post_init__(self) -> None:
         if self.range_decades <= 0 or self.faint_decades < 0:
@@ -84,8 +79,6 @@ class MelCTCEncoder(nn.Module):
         )
         self.norm = RMSNorm(d)
         self.ctc_head = nn.Linear(d, config.vocab_size)
-        rows = PHONES_PER_FRAME * (config.num_phones + 1)
-        self.phone_head = nn.Linear(d, rows) if config.num_phones else None
 
     @staticmethod
     def num_frames(lengths: Tensor) -> Tensor:
@@ -129,11 +122,6 @@ class MelCTCEncoder(nn.Module):
     def ctc_logits(self, states: Tensor) -> Tensor:
         """States [B, F, D] -> logits [B, F, V]."""
         return self.ctc_head(states)
-
-    def phone_logits(self, states: Tensor) -> Tensor:
-        """States [B, F, D] -> logits [B, 2 F, P + 1], 50 Hz: of the blank, then of each phone. Needs ``num_phones``."""
-        assert self.phone_head is not None
-        return self.phone_head(states).view(len(states), -1, self.config.num_phones + 1)
 
     @torch.inference_mode()
     def greedy_tokens(self, states: Tensor, frames: Tensor) -> list[list[int]]:
