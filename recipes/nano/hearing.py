@@ -90,6 +90,7 @@ class HearingData:
         more_speech: Second folder of make_speech.py (``--plan more``), or None. Its follow-ups get their answer from a
             conversation drawn before them.
         lexicon: Gives the phones of transcripts, for ears that read them.
+        follow_share: Share of follow-ups among rows that are neither digits nor noise, beside those drawn anyway.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class HearingData:
         digit_share: float = 0.2,
         more_speech: Path | None = None,
         lexicon: Lexicon | None = None,
+        follow_share: float = 0.0,
     ) -> None:
         self.tokenizer, self.mel, self.people_share, self.variety = (
             tokenizer,
@@ -110,7 +112,7 @@ class HearingData:
             people_share,
             Variety(),
         )
-        self.lexicon = lexicon
+        self.lexicon, self.follow_share = lexicon, follow_share
         self.shards = SpeechShards(speech, {"train", "unknown"}, more_speech)
         kinds: dict[str, list[dict]] = {"domain": [], "digit": [], "unknown": []}
         for row in self.shards.rows:
@@ -130,6 +132,7 @@ class HearingData:
         # a clip with a rare word comes up more often, up to about four times
         rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
         self.domain_weights = list(accumulate(rarity))
+        self.follow_rows = [row for row in kinds["domain"] if row["kind"] == "follow"]
         self.people: dict[tuple[str, int], list[np.ndarray]] = {}
         if digits is not None:
             for path in sorted(digits.glob("*.wav")):
@@ -225,7 +228,9 @@ class HearingData:
             wave = cut_ends(self._digit_wave(row), rng)
             wave = augment(wave, HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE)
             return wave, row["text"], row["answer"]
-        if u > 0.88:
+        if self.follow_rows and rng.random() < self.follow_share:
+            row = rng.choice(self.follow_rows)
+        elif u > 0.88:
             row = rng.choice(self.kinds["unknown" if u > 0.92 else "digit"])
         else:
             row = rng.choices(self.kinds["domain"], cum_weights=self.domain_weights)[0]

@@ -18,6 +18,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import checkpoint
@@ -43,17 +44,17 @@ def strength_at(stage: str, step: int, steps: int) -> float:
     return min(1.0, max(0.0, (step - 0.3 * steps) / (0.4 * steps))) if stage == "hear" else 1.0
 
 
-def rate_at(stage: str, step: int, steps: int) -> float:
+def rate_at(stage: str, peak: float, step: int, steps: int) -> float:
     """Learning rate: linear warm-up, then cosine; the first stage stops high, the second ends at 2 %."""
-    peak, warm = PEAK_LR[stage], min(1.0, (step + 1) / 60)
+    warm = min(1.0, (step + 1) / 60)
     floor = 0.5 if stage == "hear" else 0.02
     return peak * warm * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def sum_gradients(model: nn.Module) -> None:
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add the gradients of all processes; a parameter unused by this process's tasks counts as zero."""
     grads = []
-    for parameter in model.parameters():
+    for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         grads.append(parameter.grad)
@@ -119,6 +120,9 @@ def main() -> None:
         "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
     )
     parser.add_argument("--phone-head", action="store_true", help="the ears learn phones too; see ears.md")
+    parser.add_argument("--freeze-ears", action="store_true", help="only mind and voice learn")
+    parser.add_argument("--follow-share", type=float, default=0.0, help="share of follow-ups; see hearing.py")
+    parser.add_argument("--learning-rate", type=float, help="at its peak; default: by the stage")
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument(
         "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
@@ -141,7 +145,7 @@ def main() -> None:
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
     lexicon = default_lexicon() if args.phone_head else None
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
-                          more_speech=args.more_speech, lexicon=lexicon)  # fmt: skip
+                          more_speech=args.more_speech, lexicon=lexicon, follow_share=args.follow_share)  # fmt: skip
     speaking = None
     if args.voice:
         from speaking import SpeakingData
@@ -151,14 +155,18 @@ def main() -> None:
     if args.init:
         weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
         weights = grow_tokens(weights, len(tokenizer))
+        if not args.phone_head:
+            weights = {k: v for k, v in weights.items() if not k.startswith("phone_head.")}
         if speaking is not None:
             weights = fit_voices(weights, speaking.voice_config, "voice.")
         left = model.load_state_dict(weights, strict=False)
         new = ("voice.", "phone_head.")
         assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
-    optimizer = torch.optim.AdamW(
-        model.parameters(), PEAK_LR[args.stage], betas=(0.9, 0.98), weight_decay=0.05
-    )
+    if args.freeze_ears:
+        model.audio_encoder.requires_grad_(False)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    peak = args.learning_rate or PEAK_LR[args.stage]
+    optimizer = torch.optim.AdamW(learning, peak, betas=(0.9, 0.98), weight_decay=0.05)
     step, spent, state_file = 0, 0.0, args.out / "state.pt"
     if state := checkpoint.load(state_file):
         model.load_state_dict(state["model"])
@@ -168,7 +176,7 @@ def main() -> None:
     begin, totals, count = time.process_time() - spent, {}, 0
     while step < args.steps:
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(args.stage, step, plan)
+            group["lr"] = rate_at(args.stage, peak, step, plan)
         losses: dict[str, float] = {}
         warm = step < WARM_STEPS[args.stage]
         if rank == 0 and not warm:
@@ -182,8 +190,8 @@ def main() -> None:
             torch.manual_seed(rng.getrandbits(32))
             losses |= speak(model, speaking, rng, args.speak_batch)
         if world > 1:
-            sum_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            sum_gradients(learning)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         step, count = step + 1, count + 1

@@ -134,9 +134,8 @@ def _clip(index: int, clip: ClipView) -> Text:
     part = clip.part
     facts = ["" if clip.seconds is None else f"{clip.seconds:.2f} s at {clip.sample_rate} Hz"]
     if clip.positions:
-        each = f" of {1000 * clip.seconds / clip.positions:.0f} ms" if clip.seconds else ""
         facts.append(
-            f"{clip.positions} {clip.how}{each}{'' if clip.known else ' (counted, the codec is not here)'}"
+            f"{clip.positions} {clip.how}{'' if clip.known else ' (counted, the codec is not here)'}"
         )
     elif clip.how:
         facts.append("not used by this model")
