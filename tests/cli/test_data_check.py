@@ -126,7 +126,7 @@ def test_a_models_doctor(run, tmp_path) -> None:
     done = run("a.jsonl", "--model", "nano", "--max-tokens", "10", "--json")
     found = {f["kind"]: f["examples"][0]["seen"] for f in done.json["findings"]}
     assert set(found) == {"too_long", "unknown_words"}
-    assert "25 of them audio" in found["too_long"]
+    assert "28 of them audio" in found["too_long"]
 
 
 def test_a_tokenizer_alone(run, tmp_path) -> None:
@@ -175,13 +175,13 @@ def test_what_is_learned_is_marked_in_a_pipe(run, tmp_path) -> None:
     lines(tmp_path / "a.jsonl", made)
     done = run("a.jsonl", "--show", "0", "--model", "nano")
     assert (
-        "<|user|>[clip 0: 25 embeddings]<|heard|>« what| is| two| plus| two| <|assistant|>| four| <|end|>»"
+        "<|user|>[clip 0: 28 embeddings]<|heard|>« what| is| two| plus| two| <|assistant|>| four| <|end|>»"
         in done.text
     )
-    assert "35 positions, 25 of them audio, 8 learned, objective sft" in done.text
+    assert "38 positions, 28 of them audio, 8 learned, objective sft" in done.text
     assert done.code == 0
     [record] = run("a.jsonl", "--show", "0", "--model", "nano", "--json").json
-    assert (record["positions"], record["learned"]) == (35, 8)
+    assert (record["positions"], record["learned"]) == (38, 8)
     assert sum(w > 0 for w in record["loss_weights"]) == 8
 
 
@@ -264,7 +264,7 @@ def test_on_a_terminal_in_colours(run, tmp_path, monkeypatch) -> None:
             shown += part
     os.close(master)
     shown = shown.decode().replace("\r", "")
-    assert "\x1b[34m[clip 0: 25 embeddings]\x1b[0m" in shown
+    assert "\x1b[34m[clip 0: 28 embeddings]\x1b[0m" in shown
     assert "\x1b[32m <|end|>\x1b[0m" in shown
     assert "«" not in shown
     assert max(len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()) <= 60
