@@ -62,6 +62,7 @@ def main() -> None:
             "audio_token_id": tokenizer.convert_tokens_to_ids("<|audio|>"),
             "silence_s": SILENCE_S,
             "transcript_first": True,
+            "answer_from": "transcript",
             "gate": "joint",
             "gate_floor": GATE_FLOOR,
         },

@@ -10,6 +10,7 @@ from tests.inference import tiny
 from vivavoce.base.errors import ConfigError
 from vivavoce.inference import turn as turn_module
 from vivavoce.inference.collect import collect
+from vivavoce.models.config import EmbeddingsIn
 
 REFUSAL = "Sorry, I did not understand."
 
@@ -143,6 +144,38 @@ def test_history_without_transcripts_is_listened_to_again(monkeypatch):
     # a transcript beside the last clip is not peeked at
     assistant.chat([tiny.user({**tiny.clip(), "transcript": "one"})])
     assert "transcript" not in seen[-1][0]["content"][0]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("answer_from", ["transcript", "audio"])
+def test_an_answer_from_the_transcript_is_that_of_the_typed_question(monkeypatch, earlier, answer_from):
+    question, ids = "what is two plus two", TOKENIZER("what is two plus two")["input_ids"]
+
+    def read(turn):
+        turn.transcript_ids, turn._ended_by = list(ids), turn._answer_id
+        turn._logits = turn._decoding.feed(ids)
+        yield question
+
+    monkeypatch.setattr(turn_module.Turn, "transcript", read)
+    assistant, same = tiny.transcript_first(gate=None, answer_from=answer_from), []
+    for seed in range(4):
+        draw = {"temperature": 1.0, "seed": seed, "max_new_tokens": 30}
+        said = [{**tiny.clip(seed=seed), "transcript": "one plus two"}]
+        before = [tiny.user(*said), {"role": "assistant", "content": "three"}] if earlier else []
+        typed_before = [tiny.user("one plus two"), *before[1:]] if earlier else []
+        spoken = assistant.chat([*before, tiny.user(tiny.clip(seed=9))], **draw)
+        typed = assistant.chat([*typed_before, tiny.user(question)], **draw)
+        assert spoken.transcript == question
+        same.append(spoken.text == typed.text)
+    assert all(same) is (answer_from == "transcript")
+
+
+def test_answers_from_transcripts_need_transcripts():
+    side = {"encoder": {"type": "x"}, "connector": {"type": "y"}, "audio_token_id": 1}
+    with pytest.raises(ConfigError, match="needs transcript_first"):
+        EmbeddingsIn(**side, answer_from="transcript")
+    with pytest.raises(ConfigError, match="wanted 'audio' or 'transcript'"):
+        EmbeddingsIn(**side, transcript_first=True, answer_from="words")
 
 
 @pytest.mark.parametrize("text", ["what is a banana", "xyzzy", "...", ""])

@@ -145,11 +145,21 @@ def embeddings_to_tokens(seed: int = 0) -> Assistant:
 
 
 def transcript_first(
-    seed: int = 0, alignment: str = "phone", gate: str | None = "ctc", gate_floor: float = -1.0
+    seed: int = 0,
+    alignment: str = "phone",
+    gate: str | None = "ctc",
+    gate_floor: float = -1.0,
+    **ears_more: Any,
 ) -> Assistant:
     """The form of the embedded bundle: transcript, then answer, spoken by an aligned voice."""
     tokenizer, codec = word_tokenizer(), tiny_codec()
-    ears = {**ears_for(tokenizer), "transcript_first": True, "gate": gate, "gate_floor": gate_floor}
+    ears = {
+        **ears_for(tokenizer),
+        "transcript_first": True,
+        "gate": gate,
+        "gate_floor": gate_floor,
+        **ears_more,
+    }
     voice = {"type": "aligned", "text_size": 32, "alignment": alignment, "codebook_size": 16, "depth_size": 8}
     voice |= {"depth_intermediate_size": 12, "depth_heads": 2, "max_word_frames": 4}
     mouth = {"type": "tokens", "codec": "codec", "alignment": alignment, "voice": voice}

@@ -44,6 +44,10 @@ def typed_texts(message: Mapping[str, Any]) -> list[str]:
     return [text for text in texts if isinstance(text, str) and text.strip()]
 
 
+def _text_of(part: Any) -> str:
+    return part if isinstance(part, str) else str(part.get("text") or "")
+
+
 def last_clips(messages: Sequence[Mapping[str, Any]]) -> int:
     """Audio parts of the last message."""
     return sum(is_audio(part) for part in parts_of(messages[-1]))
@@ -58,7 +62,8 @@ def prepare_history(
 
     Earlier spoken turns get their transcript, by listening again where the caller did not keep it; exchanges
     that were not understood are left out, as they hold nothing to build on. A transcript of the last turn is
-    taken away: the model is to listen. For other models nothing changes.
+    taken away: the model is to listen. A model that answers from transcripts reads earlier spoken turns as typed. For
+    other models nothing changes.
 
     Args:
         messages: Checked to be mappings; not changed.
@@ -94,7 +99,12 @@ def prepare_history(
                     skip_answer |= not heard.understood
                     part["transcript"] = heard.text
             parts.append(part)
-        if not skip_answer:
+        if skip_answer:
+            continue
+        if ears.answer_from == "transcript" and i + 1 < len(messages):
+            words = (part["transcript"] if is_audio(part) else part for part in parts)
+            kept.append({**message, "content": " ".join(_text_of(word) for word in words if word)})
+        else:
             kept.append({**message, "content": parts})
     return kept
 

@@ -6,6 +6,7 @@ Letters: V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -64,6 +65,7 @@ class Turn:
     ) -> None:
         self.model, self.processor = model, processor
         ids: list[int] = prompt["input_ids"]
+        self._prompt_ids = ids
         left = room_for_answer(model.config, len(ids))
         room = options.max_new_tokens if left is None else min(options.max_new_tokens, left)
         self.options = dataclasses.replace(options, max_new_tokens=room)
@@ -156,8 +158,17 @@ class Turn:
         return second == self.transcript_ids
 
     def begin_answer(self) -> None:
-        """Go on from the transcript to the answer."""
-        self._logits = self._decoding.feed([self._answer_id])
+        """Go on from the transcript to the answer, as if it had been typed if the model answers from transcripts."""
+        ids = [self._answer_id]
+        if self._ears.answer_from == "transcript":
+            audio = self.processor.audio_token_id
+            typed = [i for i in self._prompt_ids if i != audio] + self.transcript_ids
+            alike = itertools.takewhile(
+                lambda pair: pair[0] == pair[1], zip(self._decoding.ids, typed, strict=False)
+            )
+            same = self._decoding.crop(sum(1 for _ in alike))
+            ids = [*typed[same:], *ids]
+        self._logits = self._decoding.feed(ids)
 
     @property
     def _ears(self) -> EmbeddingsIn:

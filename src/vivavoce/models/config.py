@@ -85,6 +85,8 @@ class EmbeddingsIn:
         gate_floor: Least log probability per token, for gate "joint".
         beams: Transcripts that the language model proposes, for gate "joint".
         answer_token: What the model writes between transcript and answer, with ``transcript_first``.
+        answer_from: "transcript": once a recording is read it counts as typed, for its answer and all later turns, with
+            ``transcript_first``.
         unclear_token: What the model writes as transcript of something it could not understand.
         transcribe_prompt: As in ``TokensIn``, for models without ``transcript_first``.
     """
@@ -106,6 +108,7 @@ class EmbeddingsIn:
     gate_floor: float = -1.0
     beams: int = 4
     answer_token: str = "<|assistant|>"
+    answer_from: Literal["audio", "transcript"] = "audio"
     unclear_token: str = "<|unclear|>"
     transcribe_prompt: str = ""
 
@@ -123,6 +126,10 @@ class EmbeddingsIn:
             faults.append(f"silence_s is {self.silence_s:g}, wanted 0 to 10 seconds")
         if self.gate and not self.transcript_first:
             faults.append("gate needs transcript_first: true, as it compares two transcripts")
+        if self.answer_from not in ("audio", "transcript"):
+            faults.append(f"answer_from is {self.answer_from!r}, wanted 'audio' or 'transcript'")
+        if self.answer_from == "transcript" and not self.transcript_first:
+            faults.append("answer_from: transcript needs transcript_first: true")
         if faults:
             raise ConfigError("; ".join(faults))
 
