@@ -25,7 +25,6 @@ MAKERS: dict[str, Any] = {
     "embeddings->text": tiny.embeddings_to_text,
     "embeddings->tokens": tiny.embeddings_to_tokens,
     "transcript first": lambda: tiny.transcript_first(gate=None),
-    "answers from transcripts": lambda: tiny.transcript_first(gate=None, answer_from="transcript"),
     "by blocks": lambda: pair("whisper by blocks + stack"),
     "by chunks": lambda: pair("whisper + stack, norm mid"),
     "by samples": lambda: pair("hubert + stack"),

@@ -10,6 +10,7 @@ from tests.inference import tiny
 from vivavoce.base.errors import ConfigError
 from vivavoce.inference import turn as turn_module
 from vivavoce.inference.collect import collect
+from vivavoce.inference.session import Session
 from vivavoce.models.config import EmbeddingsIn
 
 REFUSAL = "Sorry, I did not understand."
@@ -168,6 +169,31 @@ def test_an_answer_from_the_transcript_is_that_of_the_typed_question(monkeypatch
         assert spoken.transcript == question
         same.append(spoken.text == typed.text)
     assert all(same) is (answer_from == "transcript")
+
+
+def test_a_session_answers_from_transcripts_as_chat_does(monkeypatch):
+    said = iter(["what is two plus two", "what is one", "yes", "no"] * 2)
+
+    def read(turn):
+        text = next(said)
+        ids = TOKENIZER(text)["input_ids"]
+        turn.transcript_ids, turn._ended_by = list(ids), turn._answer_id
+        turn._logits = turn._decoding.feed(ids)
+        yield text
+
+    monkeypatch.setattr(turn_module.Turn, "transcript", read)
+    assistant = tiny.transcript_first(gate=None, answer_from="transcript")
+    draw = {"temperature": 1.0, "seed": 3, "max_new_tokens": 12}
+    session, answers = Session(assistant, **draw), []
+    for seed in range(4):
+        part = tiny.clip(seed=seed)
+        session.feed_audio(part["audio"], part["sampling_rate"])
+        answers.append(collect(session.respond()))
+    assert [m["role"] for m in session.messages] == ["user", "assistant"] * 4
+    for turn, answer in enumerate(answers):
+        wanted = assistant.chat(session.messages[: 2 * turn + 1], **draw)
+        assert (wanted.text, wanted.transcript) == (answer.text, answer.transcript)
+    assert len({answer.text for answer in answers}) > 1
 
 
 def test_answers_from_transcripts_need_transcripts():
