@@ -32,8 +32,8 @@ def both() -> Assistant:
     voice = with_voice(model.voice, "slow")
     with torch.no_grad():
         slower = voice.durations.out.weight[0]  # what makes phones longer, seen from the last layer
-        voice.durations.voice.weight[1] += slower / slower.norm()
-        voice.voice_embedding.weight[1] += 0.1 * torch.randn(voice.config.text_size)
+        voice.durations.voice.weight[-1] += slower / slower.norm()
+        voice.voice_embedding.weight[-1] += 0.1 * torch.randn(voice.config.text_size)
     mouth = model.config.audio_out
     assert isinstance(mouth, TokensOut)
     model.voice = voice.eval()
@@ -58,7 +58,7 @@ def test_speech_is_in_the_voice_that_is_named(live: Live, both: Assistant) -> No
     for voice in ("default", "slow"):
         assert made(voice) == pcm16(both.say(SAID, voice=voice).audio)
     assert made("default") == pcm16(both.say(SAID).audio) != made("slow")
-    with pytest.raises(openai.BadRequestError, match="default, slow"):
+    with pytest.raises(openai.BadRequestError, match="default, awb, slow"):
         made("fast")
 
 
@@ -87,6 +87,6 @@ def test_realtime_sessions_take_a_voice_by_name(live: Live, both: Assistant) -> 
             await t.send(
                 "session.update", session={"type": "realtime", "audio": {"output": {"voice": "fast"}}}
             )
-            assert "default, slow" in (await t.error())["message"]
+            assert "default, awb, slow" in (await t.error())["message"]
 
     asyncio.run(run())
