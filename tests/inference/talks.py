@@ -94,9 +94,9 @@ def answer_both_ways(session: Session, audio: bool = False, **options: Any) -> R
     )
     kept = session._kept
     assert kept.decoding.ids == turn._decoding.ids
-    length, logits = kept._logits
+    read, logits = kept._logits
     prompt = assistant.processor.prepare(session_prompt(session))
-    assert prompt["input_ids"] == kept.decoding.ids[:length]
+    assert prompt["input_ids"] == read == kept.decoding.ids[: len(read)]
     with torch.no_grad():
         whole = assistant.model(
             **{k: v for k, v in prompt.items() if k != "input_ids"},

@@ -44,10 +44,6 @@ def typed_texts(message: Mapping[str, Any]) -> list[str]:
     return [text for text in texts if isinstance(text, str) and text.strip()]
 
 
-def _text_of(part: Any) -> str:
-    return part if isinstance(part, str) else str(part.get("text") or "")
-
-
 def last_clips(messages: Sequence[Mapping[str, Any]]) -> int:
     """Audio parts of the last message."""
     return sum(is_audio(part) for part in parts_of(messages[-1]))
@@ -102,8 +98,12 @@ def prepare_history(
         if skip_answer:
             continue
         if ears.answer_from == "transcript" and i + 1 < len(messages):
-            words = (part["transcript"] if is_audio(part) else part for part in parts)
-            kept.append({**message, "content": " ".join(_text_of(word) for word in words if word)})
+            said = [
+                p if isinstance(p, str) else p.get("transcript" if is_audio(p) else "text")
+                for p in parts
+                if p
+            ]
+            kept.append({**message, "content": " ".join(words for words in said if words)})
         else:
             kept.append({**message, "content": parts})
     return kept

@@ -64,7 +64,7 @@ class KeptPrompt:
         self.num_read = 0
         self._growing = BlockEars(model) if final_count is not None else None
         self._chunks: list[Chunk] = []
-        self._logits: tuple[int, Tensor] | None = None
+        self._logits: tuple[list[int], Tensor] | None = None
 
     def clear(self) -> None:
         """Forget everything and free the memory."""
@@ -99,10 +99,6 @@ class KeptPrompt:
             self.clear()
             raise
 
-    def forget_logits(self) -> None:
-        """The caller is going to write something else over the end of what was read: its logits do not count again."""
-        self._logits = None
-
     def trim(self, ids: Sequence[int], chunks: Sequence[Chunk] = ()) -> None:
         """Cut off what is not the beginning of this prompt."""
         self._crop(self._common(list(ids), list(chunks)), self._starts(ids, chunks))
@@ -114,7 +110,7 @@ class KeptPrompt:
         if hear_last and chunks:
             kept = min(kept, starts[-min(hear_last, len(chunks))])
         if kept == len(ids):
-            if self._logits is not None and self._logits[0] == kept == len(self.decoding):
+            if self._logits is not None and self._logits[0] == ids == self.decoding.ids:
                 return self._logits[1], None
             kept -= 1
         kept = self._crop(kept, starts)
@@ -126,7 +122,7 @@ class KeptPrompt:
             rows.append(heard.embeddings[row, max(0, kept - starts[i]) : chunks[i].count])
         logits = self.decoding.feed(ids[kept:], _joined(heard, rows))
         self.num_read += len(ids) - kept
-        self._chunks, self._logits = chunks, (len(ids), logits)
+        self._chunks, self._logits = chunks, (ids, logits)
         return logits, heard
 
     def _hear(self, chunks: list[Chunk], keep_states: bool) -> HeardAudio | None:

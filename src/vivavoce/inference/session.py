@@ -71,8 +71,6 @@ class Session:
         self.assistant = assistant
         self.assistant.check_can_answer()
         self._model, self._processor = assistant.model, assistant.processor
-        ears = self._model.config.audio_in
-        self._answers_from_transcripts = isinstance(ears, EmbeddingsIn) and ears.answer_from == "transcript"
         self._given_options = dict(sampling)
         self.assistant.sampling(sampling)  # refuses what cannot be
         self.prefill: Prefill = prefill_of(self._processor)
@@ -328,8 +326,6 @@ class Session:
         def read(gated: bool) -> tuple[Decoding, torch.Tensor, HeardAudio | None]:
             logits, heard = self._kept.read(ids, chunks, hear_last=last if gated else 0)
             self._kept.end_recording()
-            if clips and self._answers_from_transcripts:
-                self._kept.forget_logits()
             return self._kept.decoding, logits, heard
 
         return self.assistant.turn({"input_ids": ids}, sampling, tally, read)
