@@ -162,7 +162,7 @@ class Lesson:
 
     @torch.no_grad()
     def valid_loss(self) -> float:
-        """Mean loss of transcripts, answers and CTC on what was kept aside."""
+        """Mean loss of transcripts and CTC on what was kept aside."""
         self.model.eval()
         losses = [float(sum(self._heard(batch))) for batch in self.hearing.valid]
         self.model.train()

@@ -59,9 +59,9 @@ class Reading:
         ids = self.tokenizer.convert_tokens_to_ids
         return [self.user, self.heard, *ids(question.split()), self.assistant, *ids(answer.split()), self.end]
 
-    def history(self, rng: random.Random, text: str, answer: str, batch: object) -> tuple[list[int], str]:
-        """What was said before a recording, and its answer."""
-        return (self.turn_ids(*self.turn(rng)) if rng.random() < 0.2 else []), answer
+    def history(self, rng: random.Random, text: str, answer: str) -> list[int]:
+        """What was said before a recording."""
+        return self.turn_ids(*self.turn(rng)) if rng.random() < 0.2 else []
 
     def batch(self, rng: random.Random, size: int) -> tuple[Tensor, Tensor]:
         """Typed conversations: ids [B, L] and labels."""

@@ -1,4 +1,4 @@
-"""Batches that teach hearing and answering: speech -> transcript -> answer (typed turns are in reading.py).
+"""Batches that teach hearing: what was said before, and speech -> transcript (reading.py teaches the answer to it).
 
 Every step has its own random generators, made from the seed and the step, so a resumed run sees exactly what an
 uninterrupted one would have.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -70,10 +71,10 @@ class HearingBatch:
     lengths: Tensor  # [B]
     transcripts: list[list[int]]  # CTC targets, empty for what must be refused
     phones: list[list[int]] | None  # their phones' ids + 1; None where nobody learns them
-    before: list[
+    before: list[list[int]]  # tokens before the audio, ends with <|user|>
+    after: list[
         list[int]
-    ]  # tokens before the audio, ends with <|user|>; -1 - j is the audio of row j, heard earlier
-    after: list[list[int]]  # <|heard|> ... <|end|>; all after the first are trained
+    ]  # <|heard|> words <|assistant|>, or <|heard|> <|unclear|> <|end|>; the first is not trained
 
 
 class HearingData:
@@ -87,8 +88,8 @@ class HearingData:
         people_share: Share of rows that are real digits.
         more_digits: Folder of make_digits.py, or None for what ``speech`` has.
         digit_share: Share of rows that are synthetic digits of ``more_digits``.
-        more_speech: Second folder of make_speech.py (``--plan more``), or None. Its follow-ups get their answer from a
-            conversation drawn before them.
+        more_speech: Further folders of make_speech.py (``--plan more``, ``wide``). Their follow-ups get their answer
+            from a conversation drawn before them.
         lexicon: Gives the phones of transcripts, for ears that read them.
         follow_share: Share of follow-ups among rows that are neither digits nor noise, beside those drawn anyway.
     """
@@ -102,7 +103,7 @@ class HearingData:
         people_share: float = 0.2,
         more_digits: Path | None = None,
         digit_share: float = 0.2,
-        more_speech: Path | None = None,
+        more_speech: Sequence[Path] = (),
         lexicon: Lexicon | None = None,
         follow_share: float = 0.0,
     ) -> None:
@@ -290,11 +291,10 @@ class HearingData:
         for text, answer in said:
             words = self.ids(text)
             transcripts.append(words)
-            history, answer = self.reading.history(rng, text, answer, said)
-            row = [self.heard, *(words or [self.unclear])]
-            row += [self.assistant, *self.ids(answer), self.end] if words else [self.end]
-            before.append([*history, self.user])
-            after.append(row)
+            before.append([*self.reading.history(rng, text, answer), self.user])
+            after.append(
+                [self.heard, *words, self.assistant] if words else [self.heard, self.unclear, self.end]
+            )
         phones = None
         if self.lexicon is not None:
             spelled = [words_to_phones(text.split(), self.lexicon) for text, _ in said]

@@ -21,7 +21,8 @@ import soundfile
 import soxr
 from accents import accented
 from domain import DIGITS
-from make_speech import ACCENTS, RATE, write_shards
+from make_speech import RATE, write_shards
+from speech_plans import ACCENTS
 
 VARIANTS = (
     "adam Alex Alicia Andrea Andy Annie antonio aunty belinda benjamin boris caleb david denis Diogo ed edward edward2 "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +80,7 @@ class Nano(nn.Module):
         return self.token_loss(self.backbone(self.language_model.model.embed_tokens(ids)), labels)
 
     def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """(language-model loss on transcript and answer, CTC loss per target word, and per phone or 0)."""
+        """(language-model loss on the transcript, CTC loss per target word, and per phone or 0)."""
         states, frames = self.audio_encoder(batch.features, batch.lengths)
         logits = self.audio_encoder.ctc_logits(states)
         ctc = ctc_loss(logits, frames, batch.transcripts, self.encoder_config.blank_id)
@@ -97,13 +96,9 @@ class Nano(nn.Module):
         )
         rows, labels = [], []
         for i, (before, after) in enumerate(zip(batch.before, batch.after, strict=True)):
-            pieces: list[Tensor] = []  # of tokens, and of what was heard now or earlier in the conversation
-            for audible, ids in groupby([*before, -1 - i, *after], lambda token: token < 0):
-                for j in [-1 - token for token in ids] if audible else ():
-                    pieces.append(audio[j, : int(counts[j])])
-                if not audible:
-                    pieces.append(embed(torch.tensor(list(ids))).to(audio.dtype))
-            rows.append(torch.cat(pieces))
+            sound = audio[i, : int(counts[i])]
+            words = [embed(torch.tensor(ids)).to(audio.dtype) for ids in (before, after)]
+            rows.append(torch.cat([words[0], sound, words[1]]))
             skip = len(rows[-1]) - len(after) + 1
             labels.append(torch.cat([torch.full((skip,), -100), torch.tensor(after[1:])]))
         width = -(-max(map(len, rows)) // 16) * 16

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 
 import torch
 from domain import all_items, draw_open, held_out_facts
@@ -107,27 +106,20 @@ class Conversations:
             turns.append(made or self.opening(rng))
         return turns
 
-    def before(
-        self, rng: random.Random, text: str, answer: str = "", heard: Sequence[Turn] = ()
-    ) -> list[Turn]:
+    def before(self, rng: random.Random, text: str, answer: str = "") -> list[Turn]:
         """A conversation of 1 to 6 turns whose last question is ``text``.
 
         Args:
             rng: Of the step.
             text: Any question of the domain, such as the transcript of a recording.
             answer: Its answer, for a question that needs nothing before it.
-            heard: Turns that may stand just before it, as they are.
         """
         count = rng.choice(TURNS) - 1
         if not needs_before(text):
             earlier = self.conversation(rng, count) if rng.random() < 0.5 else []
-            if earlier and heard and rng.random() < 0.4:
-                earlier[-1] = rng.choice(heard)
             return [*earlier, opening(text, answer)]
-        fitting = [turn for turn in heard if reply([turn], text)]
         for _ in range(30):
-            turns = self.conversation(rng, max(0, count - 1))
-            turns += [rng.choice(fitting)] if fitting and rng.random() < 0.5 else self._ground(rng, text)
+            turns = [*self.conversation(rng, max(0, count - 1)), *self._ground(rng, text)]
             if rng.random() < 0.15 and len(turns) < 5:
                 turns.append(opening(*rng.choice(self.by_kind["talk"])))
             made = reply(turns, text)
@@ -135,32 +127,18 @@ class Conversations:
                 return [*turns, made]
         return [Turn(text, UNKNOWN, "")]
 
-    def history(
-        self, rng: random.Random, text: str, answer: str, batch: Sequence[tuple[str, str]]
-    ) -> tuple[list[int], str]:
-        """What was said before a recording, and the answer that it then wants.
+    def history(self, rng: random.Random, text: str, answer: str) -> list[int]:
+        """Token ids of what was said before a recording, as text: the bundle answers from transcripts.
 
         Args:
             rng: Of the step.
-            text: Its transcript; "" if it must be refused.
-            answer: "" for a follow-up, whose answer hangs on the history.
-            batch: (transcript, answer) of the batch's recordings; some come earlier in the conversation too.
-
-        Returns:
-            Token ids, -1 - j for the audio of the batch's recording j; and the answer.
+            text: The recording's transcript; "" if it must be refused.
+            answer: Its answer, "" for a follow-up.
         """
-        if not self.follows:  # the first edition: at most one typed turn
-            return (self.turn_ids(*self.turn(rng)) if rng.random() < 0.25 else []), answer
-        rows = {opening(*row): j for j, row in enumerate(batch) if row[0] and not needs_before(row[0])}
-        if not text:
-            turns = [*self.conversation(rng, rng.choice(TURNS) - 1), Turn("", "", "")]
-        else:
-            turns = self.before(rng, text, answer, list(rows))
-        ids: list[int] = []
-        for turn in turns[:-1]:
-            row = self.turn_ids(turn.question, turn.answer)
-            ids += [row[0], -1 - rows[turn], *row[1:]] if turn in rows else row
-        return ids, turns[-1].answer
+        if not self.follows:  # the first edition: at most one turn
+            return self.turn_ids(*self.turn(rng)) if rng.random() < 0.25 else []
+        turns = self.before(rng, text, answer)[:-1] if text else self.conversation(rng, rng.choice(TURNS) - 1)
+        return [token for turn in turns for token in self.turn_ids(turn.question, turn.answer)]
 
     def _ground(self, rng: random.Random, text: str) -> list[Turn]:
         """A turn that a follow-up can stand on."""

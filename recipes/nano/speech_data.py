@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ class SpeechShards:
     Args:
         folder: Output of make_speech.py.
         splits: Rows of these splits only; None for all.
-        more: Another such folder, whose rows follow.
+        more: Other such folders, whose rows follow.
     """
 
-    def __init__(self, folder: Path, splits: set[str] | None = None, more: Path | None = None) -> None:
+    def __init__(self, folder: Path, splits: set[str] | None = None, more: Sequence[Path] = ()) -> None:
         self.rows: list[dict] = []
         self._audio: list[np.memmap] = []
-        for index in [path for f in (folder, more) if f is not None for path in sorted(f.glob("*.jsonl"))]:
+        for index in [path for f in (folder, *more) for path in sorted(f.glob("*.jsonl"))]:
             self._audio.append(np.memmap(index.with_suffix(".i16"), dtype=np.int16, mode="r"))
             for line in index.read_text().splitlines():
                 row = json.loads(line)

@@ -7,8 +7,8 @@ Synthetic speech first, then real digits and the voice:
         --speech runs/nano/speech --digits FSDD --voice runs/nano/voice.pt --out runs/nano/lm
 
 A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC), typed facts, and speaking. With one
-process the tasks follow each other; with two, one process hears and the other reads and speaks, and gradients are
-summed, so both ways take the same step.
+process the tasks follow each other; with two, one process hears and the other reads and speaks (and hears
+``--second-batch`` rows), and gradients are summed, so both ways take the same step.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def hear(
-    model: Nano, data: HearingData, rng: random.Random, args: argparse.Namespace, strength: float
+    model: Nano, data: HearingData, rng: random.Random, size: int, args: argparse.Namespace, strength: float
 ) -> dict[str, float]:
-    """Backward of one hearing and one text batch; returns the losses."""
-    out = {"transcript+answer": 0.0, "ctc": 0.0, "phones": 0.0}
-    for batch in data.batch(rng, args.batch, strength):
-        share = len(batch.transcripts) / args.batch
+    """Backward of one hearing batch of ``size`` rows, its part of the step's; returns the losses."""
+    out = {"transcript": 0.0, "ctc": 0.0, "phones": 0.0}
+    for batch in data.batch(rng, size, strength):
+        share = len(batch.transcripts) / (args.batch + args.second_batch)
         with torch.autocast("cpu", torch.bfloat16):
             loss, ctc, phones = model.hearing_loss(batch)
         (share * (loss + ctc + PHONES_WEIGHT * phones)).backward()
-        out["transcript+answer"] += share * float(loss.detach())
+        out["transcript"] += share * float(loss.detach())
         out["ctc"] += share * float(ctc.detach())
         out["phones"] += share * float(phones.detach())
     return out
@@ -113,7 +113,9 @@ def main() -> None:
         "--people-share", type=float, default=0.2, help="share of real digits among hearing rows"
     )
     parser.add_argument("--more-digits", type=Path, help="folder of make_digits.py")
-    parser.add_argument("--more-speech", type=Path, help="folder of make_speech.py --plan more")
+    parser.add_argument(
+        "--more-speech", type=Path, nargs="*", default=[], help="folders of make_speech.py --plan more, wide"
+    )
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
     parser.add_argument(
@@ -128,6 +130,7 @@ def main() -> None:
         "--plan-steps", type=int, help="steps that schedules are made for, if the run stops earlier"
     )
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--second-batch", type=int, default=0, help="rows that the other process hears too")
     parser.add_argument("--text-batch", type=int, default=48)
     parser.add_argument("--speak-batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
@@ -181,7 +184,10 @@ def main() -> None:
         warm = step < WARM_STEPS[args.stage]
         if rank == 0 and not warm:
             rng = random.Random(f"hear {args.seed} {step}")
-            losses |= hear(model, hearing, rng, args, strength_at(args.stage, step, plan))
+            losses |= hear(model, hearing, rng, args.batch, args, strength_at(args.stage, step, plan))
+        if rank == world - 1 and args.second_batch and not warm:
+            rng = random.Random(f"hear too {args.seed} {step}")
+            losses |= hear(model, hearing, rng, args.second_batch, args, strength_at(args.stage, step, plan))
         if rank == world - 1:
             size = 3 * args.text_batch if warm else args.text_batch
             losses |= text(model, hearing.reading, random.Random(f"read {args.seed} {step}"), size)

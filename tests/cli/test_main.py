@@ -113,6 +113,8 @@ def test_ctrl_c_while_waiting_for_input_is_clean(tmp_path):
         "print('ready', flush=True)\n"
         "sys.exit(main(['say', '-', '--out', 'said.wav']))",
         cwd=tmp_path,
+        # a shell's background jobs ignore ctrl-c, and hand that on to their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert child.stdout.readline() == b"ready\n"
     time.sleep(1.0)

@@ -14,9 +14,10 @@ from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
 from make_digits import CARRIERS, plan
-from make_speech import HELD_OUT_VOICES, write_shards
+from make_speech import write_shards
 from network import ctc_loss
 from speech_data import SpeechShards
+from speech_plans import HELD_OUT_VOICES
 
 from vivavoce.audio.files import write_audio
 from vivavoce.models.clips import ClipReader

@@ -129,7 +129,7 @@ def test_held_out_facts_are_a_tenth_and_fixed() -> None:
 
 def test_training_rows_have_no_held_out_fact_sentence_or_voice() -> None:
     pytest.importorskip("pocketsphinx")  # its dictionary gives the words outside the domain
-    from make_speech import HELD_OUT_VOICES, plan
+    from speech_plans import HELD_OUT_VOICES, plan
 
     items = all_items()
     facts, questions = held_out_facts(items), held_out_questions(items)

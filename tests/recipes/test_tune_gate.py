@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_speech import HELD_OUT_VOICES, TUNE_VOICES, VARIANTS, plan_tune, write_shards
+from make_speech import write_shards
 from sounds import NOISES
+from speech_plans import HELD_OUT_VOICES, TUNE_VOICES, VARIANTS, plan_tune
 from tune_gate import listen
 
 from vivavoce.inference import turn

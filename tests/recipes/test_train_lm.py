@@ -1,0 +1,92 @@
+"""The bundle's own training script: stopped and gone on = never stopped, and what stays as it is."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import train_lm
+from make_speech import write_shards
+from make_tokenizer import build
+
+
+def tone(job: dict) -> tuple[dict, np.ndarray]:
+    """Instead of a synthesizer."""
+    return job, (8000 * np.sin(np.arange(3000 + len(job["text"]) * 200) * 0.05)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("train_lm")
+    row = {"split": "train", "voice": "flite:slt", "answer": "two", "kind": "talk", "seed": 1}
+    rows = [{**row, "text": text} for text in ("what is one plus one", "six two", "tell me more")]
+    rows += [
+        {**row, "kind": "digit", "text": "six"},
+        {**row, "split": "unknown", "kind": "unknown", "text": "x"},
+    ]
+    write_shards(rows, tone, root / "speech", 1)
+    build().save_pretrained(root / "tokenizer")
+    return root
+
+
+def run(folder: Path, out: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[str, torch.Tensor]:
+    """Train in this process; the weights."""
+    given = [
+        "--stage",
+        "all",
+        "--batch",
+        "4",
+        "--text-batch",
+        "2",
+        "--speech",
+        str(folder / "speech"),
+        "--plan-steps",
+        "3",
+    ]
+    given += ["--tokenizer", str(folder / "tokenizer"), "--faint-ears", "--out", str(folder / out), *more]
+    monkeypatch.setattr("sys.argv", ["train_lm.py", *given])
+    threads, flash = torch.get_num_threads(), torch.backends.cuda.flash_sdp_enabled()
+    try:
+        train_lm.main()
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cuda.enable_flash_sdp(flash)
+    return torch.load(folder / out / "state.pt", weights_only=True)["model"]
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(folder, "whole", monkeypatch, "--steps", "2", "--second-batch", "4")
+    run(folder, "parts", monkeypatch, "--steps", "1", "--second-batch", "4")
+    parts = run(folder, "parts", monkeypatch, "--steps", "2", "--second-batch", "4")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+    frozen = run(
+        folder, "frozen", monkeypatch, "--steps", "1", "--init", str(folder / "whole"), "--freeze-ears"
+    )
+    same = {name for name in whole if torch.equal(whole[name], frozen[name])}
+    assert {name for name in whole if name.startswith("audio_encoder.")} <= same
+    assert not {"connector.ctc_scale", "language_model.model.norm.weight"} & same
+
+
+def test_rows_count_alike_whichever_process_hears_them() -> None:
+    weight = torch.nn.Parameter(torch.zeros(()))
+
+    class Data:
+        def batch(self, rng: random.Random, size: int, strength: float) -> list[SimpleNamespace]:
+            return [SimpleNamespace(transcripts=[[1]] * part) for part in (size // 2, size - size // 2)]
+
+    class Model:
+        def hearing_loss(self, batch: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            return weight * 1.0, weight * 0.0, weight * 0.0
+
+    args = argparse.Namespace(batch=6, second_batch=2)
+    for size in (args.batch, args.second_batch):
+        train_lm.hear(Model(), Data(), random.Random(0), size, args, 1.0)
+    assert float(weight.grad) == pytest.approx(1.0)
