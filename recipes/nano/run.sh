@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The second edition, from nothing to a packaged bundle beside the run. Every step goes on where it was stopped.
+# The bundle, from nothing to a package beside the run. Every step goes on where it was stopped.
 # Needs: flite, espeak-ng, `pip install -e .[dev]`; FSDD = folder with the Free Spoken Digit Dataset's wav files.
 # INIT = run folder of earlier weights to go on from (the first edition's) instead of hearing synthetic speech first.
 set -euo pipefail
@@ -15,10 +15,13 @@ mkdir -p "$RUN"
 $PY recipes/nano/make_tokenizer.py --out "$RUN/tokenizer"
 $PY recipes/nano/make_speech.py --out "$SPEECH"
 $PY recipes/nano/make_speech.py --plan more --out "$RUN/more_speech"
+$PY recipes/nano/make_speech.py --plan wide --out "$RUN/wide_speech"
+$PY recipes/nano/make_speech.py --plan tune --out "$RUN/tune"
 $PY recipes/nano/make_digits.py --out "$RUN/digits"
 $PY recipes/nano/make_voices.py --voice flite:awb --utterances 3300 --short 0.25 --not-in "$SPEECH" --out "$RUN/voices/awb"
 $PY recipes/nano/make_voices.py --voice flite:slt --utterances 900 --short 1.0 --not-in "$SPEECH" --out "$RUN/voices/slt"
-ears=(--faint-ears --phone-head --speech "$SPEECH" --more-speech "$RUN/more_speech" --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
+ears=(--faint-ears --phone-head --speech "$SPEECH" --more-speech "$RUN/more_speech" "$RUN/wide_speech"
+    --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
 
 # two single-threaded trainings side by side; the codec is the shipped one if there are earlier weights
 codec_folder=src/vivavoce/bundle/nano/codec
@@ -35,9 +38,10 @@ fi
 $PY recipes/nano/prepare_voice.py --speech "$SPEECH" "$RUN/voices/awb" "$RUN/voices/slt" --codec "$codec_folder" \
     --voices flite:slt=default flite:awb=awb --out "$RUN/voices.pt"
 $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$INIT" "${ears[@]}" \
-    --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --batch 48 --text-batch 32 --speak-batch 16 \
-    --steps 1800 --out "$RUN/lm"
+    --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --follow-share 0.08 --batch 44 --second-batch 12 \
+    --text-batch 40 --speak-batch 10 --steps 3300 --out "$RUN/lm"
 $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \
     --voices default awb --out "$RUN/bundle"
+$PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
 $PY recipes/nano/conversations.py --model "$RUN/bundle" --n 60 --json "$RUN/conversations.json"
