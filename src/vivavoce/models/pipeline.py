@@ -21,7 +21,8 @@ from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.models.audio_parts import list_clips
 from vivavoce.models.config import EmbeddingsIn
 from vivavoce.models.conversation import answer_ends, room_for_answer
-from vivavoce.models.processor import PLACEHOLDER, SpeechProcessor
+from vivavoce.models.processor import SpeechProcessor
+from vivavoce.models.sides import PLACEHOLDER
 
 TASKS = ("speech-chat", "ultravox-pipeline")
 MOST_NEW_TOKENS = 256

@@ -8,24 +8,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import AutoProcessor, ProcessorMixin
 
-from vivavoce.audio.features import WHISPER_SAMPLE_RATE
-from vivavoce.audio.resample import Method
 from vivavoce.base.errors import ConfigError, ModelError
 from vivavoce.base.records import write_record
-from vivavoce.codecs.contract import Codec
-from vivavoce.models.audio_parts import list_clips, read_part, read_source
+from vivavoce.models.audio_parts import list_clips, read_source
 from vivavoce.models.batches import SpeechInputs, pad_rows, place_clips
-from vivavoce.models.clips import ClipReader
-from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, TokensOut, read_sides
+from vivavoce.models.config import EmbeddingsIn, SpeechLMConfig, TokensIn, read_sides
 from vivavoce.models.conversation import (
     audio_parts,
     places_audio,
@@ -34,24 +27,12 @@ from vivavoce.models.conversation import (
     render_with_placeholders,
     turn_end_ids,
 )
+from vivavoce.models.sides import PLACEHOLDER, Shelf, Sides
 from vivavoce.tokens.chat import render_chat
 from vivavoce.tokens.phones import spoken_form
-from vivavoce.tokens.record import AudioVocabulary
-
-PLACEHOLDER = "<|audio|>"  # spelling of placeholders that the tokenizer does not know
 
 
-@dataclass
-class _Shelf:
-    """Things that are loaded once and never saved with the processor."""
-
-    items: dict[str, Any] = field(default_factory=dict)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Shelf:
-        return _Shelf()
-
-
-class SpeechProcessor(ProcessorMixin):
+class SpeechProcessor(Sides, ProcessorMixin):
     """Turns messages into what a ``SpeechLM`` reads; saved and loaded with its folder.
 
     Args:
@@ -74,7 +55,7 @@ class SpeechProcessor(ProcessorMixin):
         # plain copies: what is saved in processor_config.json
         self.audio_in, self.audio_out = write_record(self.ears), write_record(self.mouth)
         self.text_form = text_form
-        self._shelf, self.folder = _Shelf(), ""
+        self._shelf, self.folder = Shelf(), ""
         super().__init__(tokenizer, chat_template=chat_template)
 
     @classmethod
@@ -109,68 +90,7 @@ class SpeechProcessor(ProcessorMixin):
                 vocabulary.save(Path(save_directory))
         return saved
 
-    # parts
-
-    @cached_property
-    def vocabulary_in(self) -> AudioVocabulary | None:
-        """Audio tokens that the model hears."""
-        return AudioVocabulary.from_dict(self.ears.vocabulary) if isinstance(self.ears, TokensIn) else None
-
-    @cached_property
-    def vocabulary_out(self) -> AudioVocabulary | None:
-        """Audio tokens that the model speaks."""
-        record = self.mouth.vocabulary if isinstance(self.mouth, TokensOut) else None
-        return AudioVocabulary.from_dict(record) if record else None
-
-    @property
-    def audio_token_id(self) -> int | None:  # type: ignore[override]
-        """The placeholder, for models that hear by embeddings."""
-        return self.ears.audio_token_id if isinstance(self.ears, EmbeddingsIn) else None
-
-    @property
-    def audio_token(self) -> str | None:
-        """The placeholder's spelling; ``<|audio|>`` if its id is past the tokenizer's tokens."""
-        if self.audio_token_id is None:
-            return None
-        return self.tokenizer.convert_ids_to_tokens(self.audio_token_id) or PLACEHOLDER
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate at which the model hears, Hz.
-
-        Raises:
-            ModelError: It does not hear.
-        """
-        if isinstance(self.ears, EmbeddingsIn):
-            return WHISPER_SAMPLE_RATE
-        if isinstance(self.ears, TokensIn):
-            return self.codec_in.spec.sample_rate
-        raise ModelError("this model does not hear; give it text.")
-
-    @property
-    def codec_in(self) -> Codec:
-        """The codec whose tokens the model hears, loaded when first asked for."""
-        return self._codec(self.ears)
-
-    @property
-    def codec_out(self) -> Codec:
-        """The codec whose tokens the model speaks, loaded when first asked for."""
-        return self._codec(self.mouth)
-
-    def _codec(self, side: Any) -> Codec:
-        name = getattr(side, "codec", None)
-        if name is None:
-            raise ModelError("this model has no codec on that side.")
-        if name not in self._shelf.items:
-            from vivavoce.codecs.loading import load_codec
-
-            inside = Path(self.folder) / name
-            self._shelf.items[name] = load_codec(str(inside) if self.folder and inside.is_dir() else name)
-        codec: Codec = self._shelf.items[name]
-        vocabulary = self.vocabulary_in if side is self.ears else self.vocabulary_out
-        if vocabulary is not None:
-            vocabulary.check_codec(codec.spec)
-        return codec
+    # text
 
     @property
     def template(self) -> str | None:
@@ -193,31 +113,6 @@ class SpeechProcessor(ProcessorMixin):
         """The id that fills up rows of a batch."""
         pad = self.tokenizer.pad_token_id
         return int(next(iter(sorted(self.stop_ids)), 0) if pad is None else pad)
-
-    # audio
-
-    @property
-    def clip_reader(self) -> ClipReader:
-        """Makes inputs of the encoder from waveforms, for models that hear by embeddings."""
-        assert isinstance(self.ears, EmbeddingsIn)
-        if "clips" not in self._shelf.items:
-            self._shelf.items["clips"] = ClipReader(self.ears)
-        reader: ClipReader = self._shelf.items["clips"]
-        return reader
-
-    def audio_ids(self, waveform: np.ndarray) -> list[int]:
-        """A waveform at ``sample_rate`` as sound tokens, start and end included."""
-        assert self.vocabulary_in is not None
-        codec = self.codec_in
-        device = next((p.device for p in codec.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
-            codes = codec.encode(torch.from_numpy(np.ascontiguousarray(waveform))[None, None].to(device))
-        return self.vocabulary_in.to_ids(codes)
-
-    def read_clip(self, part: Mapping[str, Any], sampling_rate: int | None = None) -> np.ndarray:
-        """An audio part as the model hears it, float32 [S] at ``sample_rate``; see ``audio_parts.read_part``."""
-        resampler: Method = "sinc" if isinstance(self.ears, TokensIn) else "soxr"
-        return read_part(part, self.sample_rate, resampler, sampling_rate)
 
     # conversations
 
