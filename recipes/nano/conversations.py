@@ -143,6 +143,9 @@ def main() -> None:
                                    "wanted": turns[-1].answer})  # fmt: skip
             figures.append(share("memory", f"{kind}, {way}", results))
     figures += [share("memory", f"{n} turns, {way}", rows) for (way, n), rows in sorted(by_length.items())]
+    for way, _ in ways:
+        every = [right for (its, _), rows in by_length.items() if its == way for right in rows]
+        figures.append(share("memory", f"all turns, {way}", every))
     print_table(figures, f"{args.model}: the last answer of a conversation")
     if args.json:
         rows: list[Figure] = figures

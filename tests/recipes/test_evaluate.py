@@ -404,3 +404,20 @@ def test_plain_words() -> None:
 def test_word_times(words: list[tuple[str, float, float]], sane: bool) -> None:
     reply = Reply(audio=np.zeros(RATE, np.float32), sample_rate=RATE, words=words)
     assert reading_back.times_are_sane(reply, "a b") is sane
+
+
+def test_the_readmes_rows_are_named_as_they_are_measured() -> None:
+    """Every row of the README's table is one that tables.py makes, and tables.py takes what it is given."""
+    import tables
+
+    figure = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}
+    rows = tables.share_rows({key: figure for _, key, _ in tables.ROWS})
+    labels = {row.split(" | ")[0] for row in rows[2:]}
+    readme = (Path(tables.__file__).parent / "README.md").read_text(encoding="utf-8")
+    reached = readme.split("## What it reaches")[1].split("### What it remembers")[0]
+    written = {line.split(" | ")[0] for line in reached.splitlines() if line.startswith("| ")}
+    assert written - {"| figure"} == labels
+    assert rows[2].endswith("| 50.0 % | 25.0 to 75.0 | 4 | ≥ 95 % |")
+    assert tables.memory_rows({"again, typed": figure})[2:] == [
+        '| again: "say that again" | 50 (25 to 75, n 4) |  |  |'
+    ]

@@ -1,0 +1,139 @@
+"""The tables of this folder's README, from what was measured.
+
+python recipes/nano/tables.py results.json conversations.json
+
+Takes any number of files that evaluate.py and conversations.py wrote with --json; rows that none of them has are left
+out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+VOICES = ("espeak:en-us+linda", "espeak:en-us+max", "espeak:en-gb-x-gbcwmd+m8", "flite:rms")
+ROWS = [
+    ("held-out sentences, known voices: transcripts exact", "hearing: transcripts exact", "≥ 95 %"),
+    (
+        "... of those whose every word was heard in training",
+        "hearing: transcripts exact, every word heard in training",
+        "",
+    ),
+    ("... answers right", "hearing: answers right", "≥ 90 %"),
+    ("... answers right on facts never trained", "hearing: answers right, facts never trained", "≥ 90 %"),
+    ("... refused though in the domain", "hearing: refused though in the domain", "≤ 3 %"),
+    ("held-out voices: transcripts exact", "voices: transcripts exact", "≥ 95 %"),
+    ("... answers right", "voices: answers right", "≥ 90 %"),
+    ("... refused though in the domain", "voices: refused though in the domain", "≤ 3 %"),
+    *((f"... transcripts exact, {voice}", f"voices: transcripts exact, {voice}", "") for voice in VOICES),
+    *(
+        (
+            f"real single digits, {name}, trained with the others and him",
+            f"digits: {name}, as the bundle was trained",
+            "",
+        )
+        for name in ("george", "jackson", "lucas", "nicolas")
+    ),
+    (
+        "strings of 2 to 5 real digits, spliced, trained speakers",
+        "strings: all, as the bundle was trained",
+        "",
+    ),
+    ("noise, silence, music-like sounds and babble refused", "refusals: noise, silence and babble", "≥ 98 %"),
+    ("sentences outside the domain refused", "refusals: sentences outside the domain", "≥ 98 %"),
+    ("backward speech refused", "refusals: backward speech", "≥ 98 %"),
+    ("... all of these together", "refusals: all together", "≥ 98 %"),
+    ("typed questions, trained facts: answers right", "facts: typed, trained", ""),
+    ("typed sums never trained", "facts: typed, arithmetic never trained", ""),
+    (
+        "spoken sentences, word error by pocketsphinx (closed grammar)",
+        "speaking: word error, sentences by the voice",
+        "≤ 1.3 x",
+    ),
+    (
+        "... flite's slt, whose voice it is, same judge",
+        "speaking: word error, sentences by flite (floor)",
+        "",
+    ),
+    ("... flite through the codec", "speaking: word error, flite through the codec", ""),
+    ("spoken sentences, voice awb", "speaking: word error, sentences by voice awb", "≤ 1.3 x"),
+    ("... flite's awb, same judge", "speaking: word error, sentences by flite:awb (floor)", ""),
+    (
+        "words outside the lexicon read right, default voice",
+        "speaking: words outside the lexicon by voice default",
+        "≥ 80 %",
+    ),
+    ("... voice awb", "speaking: words outside the lexicon by voice awb", "≥ 80 %"),
+    ("spoken short answers, word error", "speaking: word error, answers by the voice", ""),
+    ("... flite's own, same judge", "speaking: word error, answers by flite (floor)", ""),
+]
+KINDS = {
+    "chain": '"and times two"',
+    "new step": "the same, a step never trained",
+    "sums in plain words": "the number is said again",
+    "next": '"what comes after that"',
+    "about": '"what about dog"',
+    "again": '"say that again"',
+    "opposite": '"what is the opposite of that"',
+    "spell": '"spell that"',
+    "asked": '"what did i ask"',
+    "told": "what one told before",
+    "full": '"in a sentence"',
+}
+HOW = ("typed", "spoken, trained voices", "spoken, a new voice")
+
+Figures = Mapping[str, Mapping[str, Any]]
+
+
+def share_rows(figures: Figures) -> list[str]:
+    """Markdown of what evaluate.py measured."""
+    lines = ["| figure | value | 95 % interval | n | aim |", "|---|---|---|---|---|"]
+    for label, key, aim in ROWS:
+        if key in figures:
+            x = figures[key]
+            low, high = 100 * x["low"], 100 * x["high"]
+            lines.append(
+                f"| {label} | {100 * x['value']:.1f} % | {low:.1f} to {high:.1f} | {x['n']} | {aim} |"
+            )
+    return lines
+
+
+def memory_rows(figures: Figures) -> list[str]:
+    """Markdown of what conversations.py measured, in per cent."""
+    lines = [f"| last question | {' | '.join(HOW)} |", "|---|---|---|---|"]
+    names = [(f"{kind}: {example}", kind) for kind, example in KINDS.items()]
+    names += [(f"all kinds, {turns} turns", f"{turns} turns") for turns in range(2, 7)]
+    names += [("all kinds and turns", "all turns")]
+    for label, key in names:
+        found = [figures.get(f"{key}, {how}") for how in HOW]
+        if any(found):
+            cells = [
+                f"{100 * x['value']:.0f} ({100 * x['low']:.0f} to {100 * x['high']:.0f}, n {x['n']})"
+                if x
+                else ""
+                for x in found
+            ]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, nargs="+", help="files of evaluate.py and conversations.py")
+    args = parser.parse_args()
+    found = [x for path in args.results for x in json.loads(path.read_text(encoding="utf-8"))["figures"]]
+    for rows in (
+        share_rows({f"{x.get('test', '')}: {x['name']}": x for x in found}),
+        memory_rows({x["name"]: x for x in found}),
+    ):
+        if len(rows) > 2:
+            print("\n".join(rows), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
