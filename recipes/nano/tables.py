@@ -2,8 +2,8 @@
 
 python recipes/nano/tables.py results.json conversations.json
 
-Takes any number of files that evaluate.py and conversations.py wrote with --json; rows that none of them has are left
-out.
+Takes any number of files that evaluate.py, conversations.py and people.py wrote with --json; rows that none of them has
+are left out.
 """
 
 from __future__ import annotations
@@ -83,6 +83,12 @@ KINDS = {
     "told": "what one told before",
     "full": '"in a sentence"',
 }
+PEOPLE = {
+    "single digits": "transcripts exact",
+    "10 dB noise": "transcripts exact",
+    "strings of four": "transcripts exact",
+    "sums": "answers right",
+}
 HOW = ("typed", "spoken, trained voices", "spoken, a new voice")
 
 Figures = Mapping[str, Mapping[str, Any]]
@@ -110,27 +116,39 @@ def memory_rows(figures: Figures) -> list[str]:
     for label, key in names:
         found = [figures.get(f"{key}, {how}") for how in HOW]
         if any(found):
-            cells = [
-                f"{100 * x['value']:.0f} ({100 * x['low']:.0f} to {100 * x['high']:.0f}, n {x['n']})"
-                if x
-                else ""
-                for x in found
-            ]
+            cells = [cell(x) if x else "" for x in found]
             lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
+
+
+def people_rows(figures: Figures) -> list[str]:
+    """Markdown of what people.py measured, in per cent: a row for each speaker."""
+    lines = [f"| never heard | {' | '.join(PEOPLE)} |", "|---" * (len(PEOPLE) + 1) + "|"]
+    for name in sorted(
+        {key.split(": ")[1].split(", ")[0] for key in figures if key.split(": ")[0] in PEOPLE}
+    ):
+        found = [figures[f"{test}: {name}, {what}"] for test, what in PEOPLE.items()]
+        lines.append(f"| {name} | {' | '.join(cell(x) for x in found)} |")
+    return lines
+
+
+def cell(figure: Mapping[str, Any]) -> str:
+    """Per cent, with interval and trials."""
+    low, high = 100 * figure["low"], 100 * figure["high"]
+    return f"{100 * figure['value']:.0f} ({low:.0f} to {high:.0f}, n {figure['n']})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=Path, nargs="+", help="files of evaluate.py and conversations.py")
+    parser.add_argument(
+        "results", type=Path, nargs="+", help="files of evaluate.py, conversations.py and people.py"
+    )
     args = parser.parse_args()
     found = [x for path in args.results for x in json.loads(path.read_text(encoding="utf-8"))["figures"]]
-    for rows in (
-        share_rows({f"{x.get('test', '')}: {x['name']}": x for x in found}),
-        memory_rows({x["name"]: x for x in found}),
-    ):
+    by_test = {f"{x['test']}: {x['name']}": x for x in found}
+    for rows in (share_rows(by_test), memory_rows({x["name"]: x for x in found}), people_rows(by_test)):
         if len(rows) > 2:
             print("\n".join(rows), end="\n\n")
 

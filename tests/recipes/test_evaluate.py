@@ -421,3 +421,5 @@ def test_the_readmes_rows_are_named_as_they_are_measured() -> None:
     assert tables.memory_rows({"again, typed": figure})[2:] == [
         '| again: "say that again" | 50 (25 to 75, n 4) |  |  |'
     ]
+    heard = {f"{test}: ada, {what}": figure for test, what in tables.PEOPLE.items()}
+    assert tables.people_rows(heard)[2:] == ["| ada " + "| 50 (25 to 75, n 4) " * 4 + "|"]
