@@ -65,16 +65,17 @@ def test_what_is_collected(whole: tuple[Path, list[dict[str, Any]]]) -> None:
 
 
 def test_killed_and_resumed_is_never_stopped(
-    whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path
+    whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, lines = whole
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as the whole sweep: two threads round sums otherwise
     make_plan(*load_sweep(path), tmp_path / "s")
     *others, last_one = read_cells(tmp_path / "s")
     link_done(path.parent / "whole", tmp_path, [cell.id for cell in others])
     last = tmp_path / "s" / "runs" / last_one.id
     started = subprocess.Popen(
         [sys.executable, "-c", BY_HAND, str(tmp_path / "s")],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
