@@ -115,7 +115,8 @@ class Lesson:
         get, old = self.tokenizer.convert_tokens_to_ids, len(self.processor.tokenizer)
         names = self.tokenizer.convert_ids_to_tokens(list(range(old, len(self.tokenizer))))
         alike = {f"<|ph_{p}|>": [f"<|ph_{q}|>" for q in qs.split()] for p, qs in language.LIKE_PHONES.items()}
-        alike |= {word: [meaning] for word, meaning in language.meanings().items()}
+        if not self.args.no_meanings:
+            alike |= {word: [meaning] for word, meaning in language.meanings().items()}
         weights = grow_tokens(
             weights, len(names) + old, [get(alike.get(n, [])) for n in names], self.args.seed
         )
@@ -247,6 +248,7 @@ def main() -> None:
     parser.add_argument(
         "--text-replay", type=int, default=8, help="typed conversations of the old language in a step"
     )
+    parser.add_argument("--no-meanings", action="store_true", help="new words do not start at their meaning")
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--speak-batch", type=int, default=4)
     parser.add_argument("--check-every", type=int, default=20)
