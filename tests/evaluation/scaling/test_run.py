@@ -149,8 +149,11 @@ def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same(whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_ray_gives_the_same(
+    whole: tuple[Path, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     path, lines = whole
     make_plan(*load_sweep(path), tmp_path / "s")
     assert run_sweep(tmp_path / "s", RunSettings(jobs=1, engine="ray")) == lines
