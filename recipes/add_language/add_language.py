@@ -237,16 +237,16 @@ def main() -> None:
         "--old-speech", type=Path, default=Path("runs/nano/speech"), help="folder of make_speech.py"
     )
     parser.add_argument(
-        "--old-voice", type=Path, default=Path("runs/nano/voice.pt"), help="of prepare_voice.py"
+        "--old-voice", type=Path, default=Path("runs/nano2/voices.pt"), help="of prepare_voice.py"
     )
     parser.add_argument("--digits", type=Path, help="real digits, to keep hearing them")
-    parser.add_argument("--steps", type=int, default=120, help="at most")
-    parser.add_argument("--cool", type=int, default=40, help="the last steps, of falling rate")
+    parser.add_argument("--steps", type=int, default=260, help="at most")
+    parser.add_argument("--cool", type=int, default=80, help="the last steps, of falling rate")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--replay", type=int, default=4, help="recordings of the old language in a step")
+    parser.add_argument("--replay", type=int, default=12, help="recordings of the old language in a step")
     parser.add_argument("--text-batch", type=int, default=16)
     parser.add_argument(
-        "--text-replay", type=int, default=8, help="typed conversations of the old language in a step"
+        "--text-replay", type=int, default=24, help="typed conversations of the old language in a step"
     )
     parser.add_argument("--no-meanings", action="store_true", help="new words do not start at their meaning")
     parser.add_argument("--learning-rate", type=float, default=6e-4)
