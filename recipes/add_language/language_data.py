@@ -59,7 +59,7 @@ class Reading:
         ids = self.tokenizer.convert_tokens_to_ids
         return [self.user, self.heard, *ids(question.split()), self.assistant, *ids(answer.split()), self.end]
 
-    def history(self, rng: random.Random, text: str, answer: str) -> list[int]:
+    def history(self, rng: random.Random, text: str) -> list[int]:
         """What was said before a recording."""
         return self.turn_ids(*self.turn(rng)) if rng.random() < 0.2 else []
 
@@ -106,7 +106,7 @@ class LanguageHearing(HearingData):
         rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
         self.domain_weights = list(accumulate(rarity))
         self.reading = Reading(language, tokenizer)  # type: ignore[assignment]
-        drawn = [(self._wave(row), row["text"], row["answer"]) for row in valid]
+        drawn = [(self._wave(row), row["text"]) for row in valid]
         drawn.sort(key=lambda row: len(row[0]))
         self.valid = [
             self._collate(drawn[i : i + 16], random.Random(0), 0.0) for i in range(0, len(drawn), 16)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from figures import Figure, print_table, share, word_error
-from trials import SPEAKERS, People, Speech, Trial, typed_facts
+from speech_data import SPEAKERS
+from trials import People, Speech, Trial, typed_facts
 
 import vivavoce
 from vivavoce.base.errors import ConfigError, MissingExtraError, VivavoceError

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from reading import Conversations
-from speech_data import RATE, SpeechShards
+from speech_data import RATE, SPEAKERS, SpeechShards
 from torch import Tensor
 
 from vivavoce.audio.augment import (
@@ -39,7 +39,6 @@ HEAR_RATE = 16_000
 SILENCE_S = 0.1
 """Put around every clip, by the product too (``audio_in.silence_s``); see ears.md."""
 WIDTH_STEP = 40
-SPEAKERS = ("george", "jackson", "lucas", "nicolas")
 TELEPHONE = AugmentOptions(
     speed=(0.8, 1.25), snr_db=(0.0, 45.0), low_pass_p=0.7, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3)
 )
@@ -74,7 +73,7 @@ class HearingBatch:
     before: list[list[int]]  # tokens before the audio, ends with <|user|>
     after: list[
         list[int]
-    ]  # <|heard|> words <|assistant|>, or <|heard|> <|unclear|> <|end|>; the first is not trained
+    ]  # <|heard|> words <|assistant|> or <|heard|> <|unclear|> <|end|>, trained from the second
 
 
 class HearingData:
@@ -88,8 +87,8 @@ class HearingData:
         people_share: Share of rows that are real digits.
         more_digits: Folder of make_digits.py, or None for what ``speech`` has.
         digit_share: Share of rows that are synthetic digits of ``more_digits``.
-        more_speech: Further folders of make_speech.py (``--plan more``, ``wide``). Their follow-ups get their answer
-            from a conversation drawn before them.
+        more_speech: Further folders of make_speech.py (``--plan more``, ``wide``). Their follow-ups stand
+            on a conversation drawn before them.
         lexicon: Gives the phones of transcripts, for ears that read them.
         follow_share: Share of follow-ups among rows that are neither digits nor noise, beside those drawn anyway.
     """
@@ -146,7 +145,7 @@ class HearingData:
         unseen = held_out_facts(items)
         unheard = held_out_questions(items)
         self.sums = [
-            (i.question, i.answer)
+            i.question
             for i in items
             if i.kind == "arithmetic" and i.fact not in unseen and i.question not in unheard
             if sum(word in DIGITS for word in i.question.split()) == 2
@@ -165,14 +164,13 @@ class HearingData:
     def _voices(self, rng: random.Random, count: int) -> list[np.ndarray]:
         return [self._wave(rng.choice(self.kinds["domain"])) for _ in range(count)]
 
-    def _person(self, rng: random.Random) -> tuple[np.ndarray, str, str]:
-        """Real digits of one speaker: one, or a string of two to five, or a sum within synthetic words; its answer."""
+    def _person(self, rng: random.Random) -> tuple[np.ndarray, str]:
+        """Real digits of one speaker: one, or a string of two to five, or a sum within synthetic words."""
         speaker, kind = rng.choice(self.speakers), rng.random()
         if kind < 0.15 and self.carriers:
-            text, answer = rng.choice(self.sums)
+            text = rng.choice(self.sums)
         else:
             text = " ".join(rng.choice(DIGITS) for _ in range(1 if kind < 0.65 else rng.randint(2, 5)))
-            answer = text
         parts: list[np.ndarray] = []
         tract = rng.uniform(0.9, 1.1)  # the carrier's voice, one within a clip
         for piece in re.split(r" ?\b(what is|how much is|plus|minus|times|\w+)\b ?", text)[1::2]:
@@ -184,7 +182,7 @@ class HearingData:
                 wave = resample(wave, HEAR_RATE, int(HEAR_RATE * tract) // 100 * 100)
                 parts.append(wave * (0.1 / rms(wave)))
             parts.append(np.zeros(int(rng.uniform(0.02, 0.3) * HEAR_RATE), np.float32))
-        return np.concatenate(parts[:-1]).astype(np.float32), text, answer
+        return np.concatenate(parts[:-1]).astype(np.float32), text
 
     def _digit_wave(self, row: dict) -> np.ndarray:
         assert self.digit_shards is not None
@@ -208,27 +206,27 @@ class HearingData:
         rng.shuffle(pieces)
         return augment(np.concatenate(pieces), HEAR_RATE, noise)
 
-    def draw(self, rng: random.Random, strength: float) -> tuple[np.ndarray, str, str]:
-        """(waveform 16 kHz, transcript, answer); an empty transcript means "refuse"."""
+    def draw(self, rng: random.Random, strength: float) -> tuple[np.ndarray, str]:
+        """(waveform 16 kHz, transcript); an empty transcript means "refuse"."""
         noise = np.random.default_rng(rng.getrandbits(32))
         if rng.random() < 0.4:
             strength *= 0.25  # a good share stays nearly clean: that is where words are learned
         u = rng.random()
         if u < 0.07:
-            return self._refused(rng, noise), "", ""
+            return self._refused(rng, noise), ""
         voices = self._voices(rng, 3) if rng.random() < 0.12 * strength else []
         if self.people and rng.random() < self.people_share:
-            wave, text, answer = self._person(rng)
+            wave, text = self._person(rng)
             wave = augment(
                 wave, HEAR_RATE, noise, strength=max(strength, 0.5), voices=voices, options=TELEPHONE
             )
-            return wave, text, answer
+            return wave, text
         if rng.random() < self.digit_share:
             row = rng.choice(self.digit_rows["digit" if rng.random() < 0.85 else "string"])
             strength = max(strength, 0.5)
             wave = cut_ends(self._digit_wave(row), rng)
             wave = augment(wave, HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE)
-            return wave, row["text"], row["answer"]
+            return wave, row["text"]
         if self.follow_rows and rng.random() < self.follow_share:
             row = rng.choice(self.follow_rows)
         elif u > 0.88:
@@ -236,7 +234,7 @@ class HearingData:
         else:
             row = rng.choices(self.kinds["domain"], cum_weights=self.domain_weights)[0]
         wave = augment(self._wave(row), HEAR_RATE, noise, strength=strength, voices=voices)
-        return wave, "" if row["split"] == "unknown" else row["text"], row["answer"]
+        return wave, "" if row["split"] == "unknown" else row["text"]
 
     def batch(self, rng: random.Random, size: int, strength: float) -> list[HearingBatch]:
         """Batches of ``size`` / 2, / 4 and / 4 rows, short and long clips apart, so that padding stays small."""
@@ -276,11 +274,10 @@ class HearingData:
         return out
 
     def _collate(
-        self, drawn: list[tuple[np.ndarray, str, str]], rng: random.Random, strength: float
+        self, drawn: list[tuple[np.ndarray, str]], rng: random.Random, strength: float
     ) -> HearingBatch:
-        said = [(text, answer) for _, text, answer in drawn]
-        clips = [self._features(wave) for wave, _, _ in drawn]
-        clips = self._vary(clips, [text for text, _ in said], rng, strength)
+        texts = [text for _, text in drawn]
+        clips = self._vary([self._features(wave) for wave, _ in drawn], texts, rng, strength)
         lengths = torch.tensor([clip.shape[1] for clip in clips])
         # few different widths: the kernels of a width are made once
         width = -(-int(lengths.max()) // WIDTH_STEP) * WIDTH_STEP
@@ -288,15 +285,15 @@ class HearingData:
         for i, clip in enumerate(clips):
             features[i, :, : clip.shape[1]] = torch.from_numpy(clip)
         transcripts, before, after = [], [], []
-        for text, answer in said:
+        for text in texts:
             words = self.ids(text)
             transcripts.append(words)
-            before.append([*self.reading.history(rng, text, answer), self.user])
+            before.append([*self.reading.history(rng, text), self.user])
             after.append(
                 [self.heard, *words, self.assistant] if words else [self.heard, self.unclear, self.end]
             )
         phones = None
         if self.lexicon is not None:
-            spelled = [words_to_phones(text.split(), self.lexicon) for text, _ in said]
+            spelled = [words_to_phones(text.split(), self.lexicon) for text in texts]
             phones = [[1 + i for word in words for i in phone_ids(word)] for words in spelled]
         return HearingBatch(features, lengths, transcripts, phones, before, after)

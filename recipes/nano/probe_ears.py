@@ -23,8 +23,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from domain import DIGITS
-from hearing import HEAR_RATE, SPEAKERS, cut_ends
-from speech_data import RATE, SpeechShards
+from hearing import HEAR_RATE, cut_ends
+from speech_data import RATE, SPEAKERS, SpeechShards
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoTokenizer

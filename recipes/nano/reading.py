@@ -106,18 +106,17 @@ class Conversations:
             turns.append(made or self.opening(rng))
         return turns
 
-    def before(self, rng: random.Random, text: str, answer: str = "") -> list[Turn]:
+    def before(self, rng: random.Random, text: str) -> list[Turn]:
         """A conversation of 1 to 6 turns whose last question is ``text``.
 
         Args:
             rng: Of the step.
             text: Any question of the domain, such as the transcript of a recording.
-            answer: Its answer, for a question that needs nothing before it.
         """
         count = rng.choice(TURNS) - 1
         if not needs_before(text):
             earlier = self.conversation(rng, count) if rng.random() < 0.5 else []
-            return [*earlier, opening(text, answer)]
+            return [*earlier, opening(text)]
         for _ in range(30):
             turns = [*self.conversation(rng, max(0, count - 1)), *self._ground(rng, text)]
             if rng.random() < 0.15 and len(turns) < 5:
@@ -127,17 +126,16 @@ class Conversations:
                 return [*turns, made]
         return [Turn(text, UNKNOWN, "")]
 
-    def history(self, rng: random.Random, text: str, answer: str) -> list[int]:
+    def history(self, rng: random.Random, text: str) -> list[int]:
         """Token ids of what was said before a recording, as text: the bundle answers from transcripts.
 
         Args:
             rng: Of the step.
             text: The recording's transcript; "" if it must be refused.
-            answer: Its answer, "" for a follow-up.
         """
         if not self.follows:  # the first edition: at most one turn
             return self.turn_ids(*self.turn(rng)) if rng.random() < 0.25 else []
-        turns = self.before(rng, text, answer)[:-1] if text else self.conversation(rng, rng.choice(TURNS) - 1)
+        turns = self.before(rng, text)[:-1] if text else self.conversation(rng, rng.choice(TURNS) - 1)
         return [token for turn in turns for token in self.turn_ids(turn.question, turn.answer)]
 
     def _ground(self, rng: random.Random, text: str) -> list[Turn]:

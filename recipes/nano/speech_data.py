@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 RATE = 24_000
+SPEAKERS = ("george", "jackson", "lucas", "nicolas")
+"""Of the Free Spoken Digit Dataset."""
 
 
 class SpeechShards:

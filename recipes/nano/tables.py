@@ -14,62 +14,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-VOICES = ("espeak:en-us+linda", "espeak:en-us+max", "espeak:en-gb-x-gbcwmd+m8", "flite:rms")
+from speech_data import SPEAKERS
+from speech_plans import HELD_OUT_VOICES
+
 ROWS = [
     ("held-out sentences, known voices: transcripts exact", "hearing: transcripts exact", "≥ 95 %"),
-    (
-        "... of those whose every word was heard in training",
-        "hearing: transcripts exact, every word heard in training",
-        "",
-    ),
+    ("... of those whose every word was heard in training",
+     "hearing: transcripts exact, every word heard in training", ""),
     ("... answers right", "hearing: answers right", "≥ 90 %"),
     ("... answers right on facts never trained", "hearing: answers right, facts never trained", "≥ 90 %"),
     ("... refused though in the domain", "hearing: refused though in the domain", "≤ 3 %"),
     ("held-out voices: transcripts exact", "voices: transcripts exact", "≥ 95 %"),
     ("... answers right", "voices: answers right", "≥ 90 %"),
     ("... refused though in the domain", "voices: refused though in the domain", "≤ 3 %"),
-    *((f"... transcripts exact, {voice}", f"voices: transcripts exact, {voice}", "") for voice in VOICES),
-    *(
-        (
-            f"real single digits, {name}, trained with the others and him",
-            f"digits: {name}, as the bundle was trained",
-            "",
-        )
-        for name in ("george", "jackson", "lucas", "nicolas")
-    ),
-    (
-        "strings of 2 to 5 real digits, spliced, trained speakers",
-        "strings: all, as the bundle was trained",
-        "",
-    ),
+    *((f"... transcripts exact, {voice}", f"voices: transcripts exact, {voice}", "") for voice in HELD_OUT_VOICES),
+    *((f"real single digits, {name}, trained with the others and him", f"digits: {name}, as the bundle was trained", "")
+      for name in SPEAKERS),
+    ("strings of 2 to 5 real digits, spliced, trained speakers", "strings: all, as the bundle was trained", ""),
     ("noise, silence, music-like sounds and babble refused", "refusals: noise, silence and babble", "≥ 98 %"),
     ("sentences outside the domain refused", "refusals: sentences outside the domain", "≥ 98 %"),
     ("backward speech refused", "refusals: backward speech", "≥ 98 %"),
     ("... all of these together", "refusals: all together", "≥ 98 %"),
     ("typed questions, trained facts: answers right", "facts: typed, trained", ""),
     ("typed sums never trained", "facts: typed, arithmetic never trained", ""),
-    (
-        "spoken sentences, word error by pocketsphinx (closed grammar)",
-        "speaking: word error, sentences by the voice",
-        "≤ 1.3 x",
-    ),
-    (
-        "... flite's slt, whose voice it is, same judge",
-        "speaking: word error, sentences by flite (floor)",
-        "",
-    ),
+    ("spoken sentences, word error by pocketsphinx (closed grammar)",
+     "speaking: word error, sentences by the voice", "≤ 1.3 x"),
+    ("... flite's slt, whose voice it is, same judge", "speaking: word error, sentences by flite (floor)", ""),
     ("... flite through the codec", "speaking: word error, flite through the codec", ""),
     ("spoken sentences, voice awb", "speaking: word error, sentences by voice awb", "≤ 1.3 x"),
     ("... flite's awb, same judge", "speaking: word error, sentences by flite:awb (floor)", ""),
-    (
-        "words outside the lexicon read right, default voice",
-        "speaking: words outside the lexicon by voice default",
-        "≥ 80 %",
-    ),
+    ("words outside the lexicon read right, default voice",
+     "speaking: words outside the lexicon by voice default", "≥ 80 %"),
     ("... voice awb", "speaking: words outside the lexicon by voice awb", "≥ 80 %"),
     ("spoken short answers, word error", "speaking: word error, answers by the voice", ""),
     ("... flite's own, same judge", "speaking: word error, answers by flite (floor)", ""),
-]
+]  # fmt: skip
 KINDS = {
     "chain": '"and times two"',
     "new step": "the same, a step never trained",

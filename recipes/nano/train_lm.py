@@ -25,9 +25,10 @@ import checkpoint
 import torch
 import torch.distributed as dist
 from growing import grow_tokens
-from hearing import SPEAKERS, HearingData
+from hearing import HearingData
 from network import Nano
 from reading import Conversations
+from speech_data import SPEAKERS
 from torch import nn
 from transformers import AutoTokenizer
 

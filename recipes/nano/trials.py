@@ -12,12 +12,11 @@ import numpy as np
 from domain import DIGITS, Item, all_items, held_out_facts
 from judge import kind_of
 from sounds import NOISES, make_noise
-from speech_data import RATE, SpeechShards
+from speech_data import RATE, SPEAKERS, SpeechShards
 
 from vivavoce.audio.files import read_audio
 from vivavoce.base.errors import AudioError
 
-SPEAKERS = ("george", "jackson", "lucas", "nicolas")
 Row = TypeVar("Row")
 
 

@@ -16,7 +16,8 @@ from evaluate import Evaluation, plain
 from figures import Figure, share, wilson, word_edits, word_error
 from judge import KINDS, Judge, grammar, kind_of, number_slots, prepare
 from sounds import NOISES, make_noise
-from trials import SPEAKERS, People, Speech, Trial, spoken_answers, spread, typed_facts
+from speech_data import SPEAKERS
+from trials import People, Speech, Trial, spoken_answers, spread, typed_facts
 
 from vivavoce.audio.files import write_audio
 from vivavoce.audio.synthesis import synthesize

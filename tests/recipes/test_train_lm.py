@@ -7,17 +7,12 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import train_lm
 from make_speech import write_shards
 from make_tokenizer import build
-
-
-def tone(job: dict) -> tuple[dict, np.ndarray]:
-    """Instead of a synthesizer."""
-    return job, (8000 * np.sin(np.arange(3000 + len(job["text"]) * 200) * 0.05)).astype(np.int16)
+from tests.recipes.tones import tone
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, out: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[str, torch.Tensor]:
     """Train in this process; the weights."""
-    given = [
-        "--stage",
-        "all",
-        "--batch",
-        "4",
-        "--text-batch",
-        "2",
-        "--speech",
-        str(folder / "speech"),
-        "--plan-steps",
-        "3",
-    ]
-    given += ["--tokenizer", str(folder / "tokenizer"), "--faint-ears", "--out", str(folder / out), *more]
+    given = "--stage all --batch 4 --text-batch 2 --plan-steps 2 --faint-ears".split()
+    given += ["--speech", str(folder / "speech"), "--tokenizer", str(folder / "tokenizer")]
+    given += ["--out", str(folder / out), *more]
     monkeypatch.setattr("sys.argv", ["train_lm.py", *given])
     threads, flash = torch.get_num_threads(), torch.backends.cuda.flash_sdp_enabled()
     try:
