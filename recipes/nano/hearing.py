@@ -40,9 +40,12 @@ SILENCE_S = 0.1
 """Put around every clip, by the product too (``audio_in.silence_s``); see ears.md."""
 WIDTH_STEP = 40
 TELEPHONE = AugmentOptions(
-    speed=(0.8, 1.25), snr_db=(0.0, 45.0), low_pass_p=0.7, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3)
-)
+    speed=(0.9, 1.12), snr_db=(0.0, 45.0), low_pass_p=0.8, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3),
+    noise_in_band=True, noise_p=0.85,
+)  # fmt: skip
 """Real digits were recorded at 8 kHz: synthetic ones must sound so too, or the two are told apart by their band."""
+NATIVES = 0.6
+"""Share of accented synthetic digits that are drawn once more; see ears.md."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,14 @@ class Variety:
 
     mix_p: float = 0.4
     bend_p: float = 0.8
+    bend: tuple[float, float] = (0.09, 2.0)
     time_p: float = 0.5
     tilt_p: float = 0.5
 
 
 def cut_ends(wave: np.ndarray, rng: random.Random, chance: float = 0.4) -> np.ndarray:
-    """Now and then take up to 90 ms off an end, never more than 22 %: recordings are cut at faint sounds too soon."""
-    most = min(0.09 * HEAR_RATE, 0.22 * len(wave))
+    """Now and then take up to 50 ms off an end, never more than 12 %: recordings are cut at faint sounds too soon."""
+    most = min(0.05 * HEAR_RATE, 0.12 * len(wave))
     first, last = (int(rng.uniform(0, most)) if rng.random() < chance else 0 for _ in range(2))
     return wave[first : len(wave) - last]
 
@@ -222,7 +226,10 @@ class HearingData:
             )
             return wave, text
         if rng.random() < self.digit_share:
-            row = rng.choice(self.digit_rows["digit" if rng.random() < 0.85 else "string"])
+            rows = self.digit_rows["digit" if rng.random() < 0.85 else "string"]
+            row = rng.choice(rows)
+            if rng.random() < NATIVES and row["said"].rstrip(".!?,") != row["text"]:
+                row = rng.choice(rows)
             strength = max(strength, 0.5)
             wave = cut_ends(self._digit_wave(row), rng)
             wave = augment(wave, HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE)
@@ -263,7 +270,7 @@ class HearingData:
             if others and rng.random() < self.variety.mix_p * strength:
                 clip = between(clip, clips[rng.choice(others)], rng.uniform(0.2, 0.8))
             if rng.random() < self.variety.bend_p * strength:
-                clip = bend_mel(clip, noise)
+                clip = bend_mel(clip, noise, *self.variety.bend)
             if rng.random() < self.variety.time_p * strength:
                 clip = bend_time(clip, noise)
             if rng.random() < self.variety.tilt_p * strength:

@@ -79,8 +79,8 @@ class Nano(nn.Module):
     def text_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         return self.token_loss(self.backbone(self.language_model.model.embed_tokens(ids)), labels)
 
-    def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """(language-model loss on the transcript, CTC loss per target word, and per phone or 0)."""
+    def ears_losses(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """States and frames of the ears, their CTC logits, and CTC losses per target word and per phone (or 0)."""
         states, frames = self.audio_encoder(batch.features, batch.lengths)
         logits = self.audio_encoder.ctc_logits(states)
         ctc = ctc_loss(logits, frames, batch.transcripts, self.encoder_config.blank_id)
@@ -89,6 +89,11 @@ class Nano(nn.Module):
             assert batch.phones is not None
             sounds = self.phone_head(states).view(len(states), -1, len(PHONES) + 1)
             phones = ctc_loss(sounds, PHONES_PER_FRAME * frames, batch.phones, 0)
+        return states, frames, logits, ctc, phones
+
+    def hearing_loss(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """(language-model loss on the transcript, CTC loss per target word, and per phone or 0)."""
+        states, frames, logits, ctc, phones = self.ears_losses(batch)
         audio, counts = self.connector(states, frames)
         embed = self.language_model.model.embed_tokens
         audio = self.connector.add_ctc_words(

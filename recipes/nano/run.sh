@@ -37,7 +37,10 @@ fi
 
 $PY recipes/nano/prepare_voice.py --speech "$SPEECH" "$RUN/voices/awb" "$RUN/voices/slt" --codec "$codec_folder" \
     --voices flite:slt=default flite:awb=awb --out "$RUN/voices.pt"
-$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$INIT" "${ears[@]}" \
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --ears-only --init "$INIT" "${ears[@]}" \
+    --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --follow-share 0.08 --batch 40 --second-batch 40 \
+    --steps 2400 --out "$RUN/ears"
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --init "$RUN/ears" "${ears[@]}" \
     --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --follow-share 0.08 --batch 44 --second-batch 12 \
     --text-batch 40 --speak-batch 10 --steps 3300 --out "$RUN/lm"
 $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \

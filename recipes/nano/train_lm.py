@@ -75,7 +75,10 @@ def hear(
     for batch in data.batch(rng, size, strength):
         share = len(batch.transcripts) / (args.batch + args.second_batch)
         with torch.autocast("cpu", torch.bfloat16):
-            loss, ctc, phones = model.hearing_loss(batch)
+            if args.ears_only:
+                loss, (*_, ctc, phones) = torch.zeros(()), model.ears_losses(batch)
+            else:
+                loss, ctc, phones = model.hearing_loss(batch)
         (share * (loss + ctc + PHONES_WEIGHT * phones)).backward()
         out["transcript"] += share * float(loss.detach())
         out["ctc"] += share * float(ctc.detach())
@@ -123,7 +126,9 @@ def main() -> None:
         "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
     )
     parser.add_argument("--phone-head", action="store_true", help="the ears learn phones too; see ears.md")
-    parser.add_argument("--freeze-ears", action="store_true", help="only mind and voice learn")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--freeze-ears", action="store_true", help="only mind and voice learn")
+    only.add_argument("--ears-only", action="store_true", help="only the ears learn, by CTC; nothing is read")
     parser.add_argument("--follow-share", type=float, default=0.0, help="share of follow-ups; see hearing.py")
     parser.add_argument("--learning-rate", type=float, help="at its peak; default: by the stage")
     parser.add_argument("--steps", type=int, default=1200)
@@ -168,6 +173,11 @@ def main() -> None:
         assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
     if args.freeze_ears:
         model.audio_encoder.requires_grad_(False)
+    if args.ears_only:
+        model.requires_grad_(False)
+        model.audio_encoder.requires_grad_(True)
+        if model.phone_head is not None:
+            model.phone_head.requires_grad_(True)
     learning = [p for p in model.parameters() if p.requires_grad]
     peak = args.learning_rate or PEAK_LR[args.stage]
     optimizer = torch.optim.AdamW(learning, peak, betas=(0.9, 0.98), weight_decay=0.05)
@@ -189,10 +199,10 @@ def main() -> None:
         if rank == world - 1 and args.second_batch and not warm:
             rng = random.Random(f"hear too {args.seed} {step}")
             losses |= hear(model, hearing, rng, args.second_batch, args, strength_at(args.stage, step, plan))
-        if rank == world - 1:
+        if rank == world - 1 and not args.ears_only:
             size = 3 * args.text_batch if warm else args.text_batch
             losses |= text(model, hearing.reading, random.Random(f"read {args.seed} {step}"), size)
-        if speaking is not None and rank == world - 1:
+        if speaking is not None and rank == world - 1 and not args.ears_only:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))
             losses |= speak(model, speaking, rng, args.speak_batch)

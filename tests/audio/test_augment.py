@@ -11,6 +11,7 @@ from vivavoce.audio.augment import (
     augment,
     babble,
     colored_noise,
+    limit_band,
     mask_spectrogram,
     quick_length,
     rms,
@@ -45,6 +46,26 @@ def test_noise_is_added_at_the_wanted_ratio() -> None:
     gain = float(np.dot(out, TONE) / np.dot(TONE, TONE))
     snr = 20 * np.log10(rms(TONE * gain) / rms(out - TONE * gain))
     assert snr == pytest.approx(10, abs=0.6)
+
+
+def test_a_band_holds_its_noise_where_that_is_asked_for() -> None:
+    """Share of the energy above the band; the noise itself has its half there."""
+    alike = {"noise_p": 1, "snr_db": (0, 0), "low_pass_p": 1, "low_pass_hz": (3500, 3500), "pad_s": (0, 0)}
+
+    def above(in_band: bool, seed: int) -> float:
+        options = AugmentOptions(**alike, noise_in_band=in_band)
+        out = augment(TONE, 16_000, np.random.default_rng(seed), options=options)
+        power = np.abs(np.fft.rfft(out)) ** 2
+        return float(power[len(power) * 5000 // 8000 :].sum() / power.sum())
+
+    assert max(above(True, seed) for seed in range(12)) < 1e-4
+    assert np.mean([above(False, seed) for seed in range(12)]) > 0.01
+
+
+def test_a_band_limit_keeps_length_and_level_below_it() -> None:
+    out = limit_band(TONE[:15_001], 16_000, 3500, 40)  # the tone is at 509 Hz
+    assert len(out) == 15_001
+    np.testing.assert_allclose(out[500:-500], TONE[500:14_501], atol=2e-3)
 
 
 def test_quick_lengths_are_near_and_have_no_large_prime_factor() -> None:

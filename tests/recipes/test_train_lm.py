@@ -59,6 +59,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert {name for name in whole if name.startswith("audio_encoder.")} <= same
     assert not {"connector.ctc_scale", "language_model.model.norm.weight"} & same
 
+    ears = run(folder, "ears", monkeypatch, "--steps", "1", "--init", str(folder / "whole"), "--ears-only")
+    moved = {name for name in whole if not torch.equal(whole[name], ears[name])}
+    assert moved and all(name.startswith("audio_encoder.") for name in moved)
+
 
 def test_rows_count_alike_whichever_process_hears_them() -> None:
     weight = torch.nn.Parameter(torch.zeros(()))
@@ -71,7 +75,7 @@ def test_rows_count_alike_whichever_process_hears_them() -> None:
         def hearing_loss(self, batch: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             return weight * 1.0, weight * 0.0, weight * 0.0
 
-    args = argparse.Namespace(batch=6, second_batch=2)
+    args = argparse.Namespace(ears_only=False, batch=6, second_batch=2)
     for size in (args.batch, args.second_batch):
         train_lm.hear(Model(), Data(), random.Random(0), size, args, 1.0)
     assert float(weight.grad) == pytest.approx(1.0)

@@ -28,6 +28,8 @@ class AugmentOptions:
         snr_db: Speech over noise.
         equalizer_db: Largest boost or cut of a random smooth curve.
         low_pass_hz: Cut-off of a random band limit.
+        noise_in_band: The limit, of a random steepness, comes after the noise, as it does in a telephone, and
+            not before.
         pad_s: Silence added on each side.
         gain_db: Level change.
     """
@@ -44,6 +46,7 @@ class AugmentOptions:
     low_pass_hz: tuple[float, float] = (3300.0, 7500.0)
     pad_s: tuple[float, float] = (0.0, 0.4)
     gain_db: tuple[float, float] = (-18.0, 6.0)
+    noise_in_band: bool = False
 
 
 def rms(waveform: Waveform) -> float:
@@ -157,6 +160,19 @@ def _curve(bins: int, depth_db: float, rng: np.random.Generator) -> NDArray[np.f
     return 10 ** (np.interp(np.linspace(0, 5, bins), np.arange(6), knots) / 20)
 
 
+def _low_pass(bins: int, sample_rate: int, cut_hz: float, order: float = 16.0) -> NDArray[np.float64]:
+    hz = np.linspace(0, sample_rate / 2, bins)
+    return 1 / (1 + (hz / cut_hz) ** order)
+
+
+def limit_band(waveform: Waveform, sample_rate: int, cut_hz: float, order: float) -> Waveform:
+    """Low-pass with a gain of 1 / (1 + (f / cut_hz) ** order); keeps the length."""
+    size = quick_length(len(waveform) + sample_rate // 40)
+    spectrum = np.fft.rfft(waveform, size)
+    spectrum *= _low_pass(len(spectrum), sample_rate, cut_hz, order)
+    return np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
+
+
 def shape(
     waveform: Waveform, sample_rate: int, rng: np.random.Generator, options: AugmentOptions
 ) -> Waveform:
@@ -170,9 +186,8 @@ def shape(
         spectrum *= np.fft.rfft(room, size)
     if rng.random() < options.equalizer_p:
         spectrum *= _curve(len(spectrum), options.equalizer_db, rng)
-    if rng.random() < options.low_pass_p:
-        hz = np.linspace(0, sample_rate / 2, len(spectrum))
-        spectrum *= 1 / (1 + (hz / rng.uniform(*options.low_pass_hz)) ** 16)
+    if not options.noise_in_band and rng.random() < options.low_pass_p:
+        spectrum *= _low_pass(len(spectrum), sample_rate, rng.uniform(*options.low_pass_hz))
     out = np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
     return out * (rms(waveform) / rms(out))
 
@@ -217,6 +232,8 @@ def augment(
         else:
             noise = ambient_noise(quick_length(len(out)), sample_rate, rng)[: len(out)]
         out = out + noise * (level * 10 ** (-snr / 20))
+    if o.noise_in_band and rng.random() < o.low_pass_p * strength:
+        out = limit_band(out, sample_rate, rng.uniform(*o.low_pass_hz), 16 * 20 ** rng.uniform(0, 1))
     out = out * (0.1 / rms(out)) * 10 ** (rng.uniform(*o.gain_db) / 20)
     return (out * min(1.0, 0.99 / max(1e-6, float(np.abs(out).max())))).astype(np.float32)
 
