@@ -15,19 +15,19 @@ from itertools import islice
 from pathlib import Path
 
 import checkpoint
-import numpy as np
 import torch
 from figures import Figure, print_table, share
 from hearing import HEAR_RATE, SILENCE_S
 from network import Nano
 from people import Person
 from speech_data import SPEAKERS
-from torch import Tensor
 from transformers import AutoTokenizer
 from trials import Speech, Trial
 
-from vivavoce.audio.features import LogMel
 from vivavoce.audio.resample import resample
+from vivavoce.base.records import write_record
+from vivavoce.models.clips import ClipReader
+from vivavoce.models.config import EmbeddingsIn
 
 
 class Ears:
@@ -43,31 +43,29 @@ class Ears:
         if state is None:
             raise SystemExit(f"try_ears.py: {run} has no state.pt; make it with train_lm.py.")
         prefix = "audio_encoder."
-        self.tokenizer, self.mel = AutoTokenizer.from_pretrained(tokenizer), LogMel()
-        self.encoder = Nano(len(self.tokenizer), faint_ears=True).audio_encoder.eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        network = Nano(len(self.tokenizer), faint_ears=True)
+        self.encoder = network.audio_encoder.eval()
         self.encoder.load_state_dict(
             {k.removeprefix(prefix): v for k, v in state["model"].items() if k.startswith(prefix)}
         )
-
-    def _features(self, trial: Trial) -> Tensor:
-        wave, rate = trial.source
-        samples = np.pad(resample(wave, rate, HEAR_RATE), round(SILENCE_S * HEAR_RATE))
-        features: Tensor = self.mel(torch.from_numpy(samples[None]))[0][0]
-        return features
+        parts = {
+            "encoder": {"type": "mel_ctc", **write_record(network.encoder_config)},
+            "connector": {"type": "stack", **write_record(network.connector_config)},
+        }
+        self.reader = ClipReader(EmbeddingsIn(**parts, audio_token_id=1, silence_s=SILENCE_S))
 
     @torch.inference_mode()
     def read(self, trials: list[Trial], together: int = 50) -> list[str]:
         """Transcripts, in the order of the trials."""
-        clips = [self._features(trial) for trial in trials]
-        order = sorted(range(len(clips)), key=lambda i: clips[i].shape[1])
-        out = [""] * len(clips)
+        waves = [resample(*trial.source, HEAR_RATE) for trial in trials]
+        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
+        out = [""] * len(waves)
         for at in range(0, len(order), together):
             part = order[at : at + together]
-            lengths = torch.tensor([clips[i].shape[1] for i in part])
-            batch = torch.zeros(len(part), self.mel.num_mels, int(lengths.max()))
-            for row, i in zip(batch, part, strict=True):
-                row[:, : clips[i].shape[1]] = clips[i]
-            for i, words in zip(part, self.encoder.greedy_tokens(*self.encoder(batch, lengths)), strict=True):
+            clips = self.reader.read([waves[i] for i in part])
+            rows = self.encoder.greedy_tokens(*self.encoder(clips.features, clips.lengths))
+            for i, words in zip(part, rows, strict=True):
                 out[i] = " ".join(self.tokenizer.convert_ids_to_tokens(words))
         return out
 

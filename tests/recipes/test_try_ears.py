@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import checkpoint
 import numpy as np
 import pytest
 import torch
@@ -18,10 +19,7 @@ def ears(tmp_path_factory: pytest.TempPathFactory) -> Ears:
     folder: Path = tmp_path_factory.mktemp("ears")
     build().save_pretrained(folder)
     torch.manual_seed(0)
-    model = Nano(len(build()), faint_ears=True).state_dict()
-    state = torch.get_rng_state()
-    random = {"python": [3, [*range(624), 624], None], "torch": state}
-    torch.save({"model": model, "random": random}, folder / "state.pt")
+    checkpoint.save(folder / "state.pt", model=Nano(len(build()), faint_ears=True).state_dict())
     return Ears(folder, folder)
 
 
