@@ -44,7 +44,7 @@ TELEPHONE = AugmentOptions(
     noise_in_band=True, noise_p=0.85,
 )  # fmt: skip
 """Real digits were recorded at 8 kHz: synthetic ones must sound so too, or the two are told apart by their band."""
-NATIVES = 0.6
+REDRAWN_ACCENTS = 0.6
 """Share of accented synthetic digits that are drawn once more; see ears.md."""
 
 
@@ -228,7 +228,7 @@ class HearingData:
         if rng.random() < self.digit_share:
             rows = self.digit_rows["digit" if rng.random() < 0.85 else "string"]
             row = rng.choice(rows)
-            if rng.random() < NATIVES and row["said"].rstrip(".!?,") != row["text"]:
+            if rng.random() < REDRAWN_ACCENTS and row["said"].rstrip(".!?,") != row["text"]:
                 row = rng.choice(rows)
             strength = max(strength, 0.5)
             wave = cut_ends(self._digit_wave(row), rng)
