@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The network's weights of a run (state.pt), or of a packaged model (model.safetensors) in full precision."""
+    if (state := folder / "state.pt").exists():
+        trained: dict[str, Tensor] = torch.load(state, weights_only=True)["model"]
+        return trained
+    stored = {name: weight.float() for name, weight in load_file(folder / "model.safetensors").items()}
+    tied = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
+    return {tied[0]: stored[tied[1]], **stored}
 
 
 def save(path: Path, **state: Any) -> None:

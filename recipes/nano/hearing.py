@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from reading import Conversations
+from recorders import HEAR_RATE, Recorder
 from speech_data import RATE, SPEAKERS, SpeechShards
 from torch import Tensor
 
@@ -35,7 +36,6 @@ from vivavoce.audio.resample import resample
 from vivavoce.audio.speakers import bend_mel, bend_time, between, tilt_mel
 from vivavoce.tokens.phones import Lexicon, phone_ids, words_to_phones
 
-HEAR_RATE = 16_000
 SILENCE_S = 0.1
 """Put around every clip, by the product too (``audio_in.silence_s``); see ears.md."""
 WIDTH_STEP = 40
@@ -57,13 +57,6 @@ class Variety:
     bend: tuple[float, float] = (0.09, 2.0)
     time_p: float = 0.5
     tilt_p: float = 0.5
-
-
-def cut_ends(wave: np.ndarray, rng: random.Random, chance: float = 0.4) -> np.ndarray:
-    """Now and then take up to 50 ms off an end, never more than 12 %: recordings are cut at faint sounds too soon."""
-    most = min(0.05 * HEAR_RATE, 0.12 * len(wave))
-    first, last = (int(rng.uniform(0, most)) if rng.random() < chance else 0 for _ in range(2))
-    return wave[first : len(wave) - last]
 
 
 @dataclass
@@ -176,10 +169,12 @@ class HearingData:
         else:
             text = " ".join(rng.choice(DIGITS) for _ in range(1 if kind < 0.65 else rng.randint(2, 5)))
         parts: list[np.ndarray] = []
+        recorder = Recorder.draw(rng)
         tract = rng.uniform(0.9, 1.1)  # the carrier's voice, one within a clip
         for piece in re.split(r" ?\b(what is|how much is|plus|minus|times|\w+)\b ?", text)[1::2]:
             if piece in DIGITS:
-                wave = cut_ends(rng.choice(self.people[speaker, DIGITS.index(piece)]), rng)
+                wave = rng.choice(self.people[speaker, DIGITS.index(piece)])
+                wave = recorder.record(wave, rng)
                 parts.append(wave * (0.1 / rms(wave)))
             else:
                 wave = self._digit_wave(rng.choice(self.carriers[piece]))
@@ -231,7 +226,7 @@ class HearingData:
             if rng.random() < REDRAWN_ACCENTS and row["said"].rstrip(".!?,") != row["text"]:
                 row = rng.choice(rows)
             strength = max(strength, 0.5)
-            wave = cut_ends(self._digit_wave(row), rng)
+            wave = Recorder.draw(rng).record(self._digit_wave(row), rng)
             wave = augment(wave, HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE)
             return wave, row["text"]
         if self.follow_rows and rng.random() < self.follow_share:

@@ -10,7 +10,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-import torch
+import checkpoint
 from hearing import SILENCE_S
 from network import Nano
 from transformers import AutoTokenizer
@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     trained = Nano(len(tokenizer), args.faint_ears)
-    weights = torch.load(args.lm / "state.pt", weights_only=True)["model"]
+    weights = checkpoint.weights(args.lm)
     weights = {key: value for key, value in weights.items() if not key.startswith("phone_head.")}
     speaks = any(key.startswith("voice.") for key in weights)
     voice = AlignedVoiceConfig(

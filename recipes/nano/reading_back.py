@@ -15,6 +15,7 @@ from outside_words import WORDS, words_read_right
 from speech_data import RATE
 from trials import Speech, spoken_answers
 
+from vivavoce.audio.resample import resample
 from vivavoce.audio.synthesis import synthesize
 from vivavoce.inference.reply import Reply
 
@@ -71,7 +72,10 @@ def try_speaking(
         if voice != DEFAULT:
             texts = [text for text, _ in original]
             read(f"word error, sentences by voice {voice}", ((t, said(t, voice)) for t in texts))
-            read(f"word error, sentences by {teacher} (floor)", ((t, synthesize(t, teacher)) for t in texts))
+            sounds = [(t, synthesize(t, teacher)) for t in texts]
+            read(f"word error, sentences by {teacher} (floor)", sounds)
+            coded = ((t, through(codec, resample(*sound, RATE))) for t, sound in sounds)
+            read(f"word error, {teacher} through the codec", coded)
         words = list(WORDS)[:limit]
         for name, say, aim in (
             (f"voice {voice}", partial(said, voice=voice), ">= 0.8"),
@@ -84,8 +88,6 @@ def try_speaking(
 
 def through(codec: Any, waveform: np.ndarray) -> Sound:
     """A waveform at ``RATE`` after encoding and decoding."""
-    from vivavoce.audio.resample import resample
-
     rate = codec.spec.sample_rate
     wave = torch.from_numpy(resample(waveform, RATE, rate))[None, None]
     return codec.decode(codec.encode(wave))[0, 0].numpy(), rate

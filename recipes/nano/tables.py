@@ -43,6 +43,7 @@ ROWS = [
     ("... flite through the codec", "speaking: word error, flite through the codec", ""),
     ("spoken sentences, voice awb", "speaking: word error, sentences by voice awb", "≤ 1.3 x"),
     ("... flite's awb, same judge", "speaking: word error, sentences by flite:awb (floor)", ""),
+    ("... flite's awb through the codec", "speaking: word error, flite:awb through the codec", ""),
     ("words outside the lexicon read right, default voice",
      "speaking: words outside the lexicon by voice default", "≥ 80 %"),
     ("... voice awb", "speaking: words outside the lexicon by voice awb", "≥ 80 %"),

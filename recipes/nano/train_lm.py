@@ -9,7 +9,8 @@ Synthetic speech first, then real digits and the voice:
 A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC), typed facts, and speaking. With one
 process the tasks follow each other; with two, one process hears and the other reads and speaks (and hears
 ``--second-batch`` rows), and gradients are summed, so both ways take the same step. With ``--ears-only`` both hear, and
-nothing else is learned: four times as many rows in the same time (ears.md).
+nothing else is learned: four times as many rows in the same time (ears.md). With ``--freeze-mind`` both hear too, and
+ears and connector learn to be understood by a mind that stays.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import random
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import checkpoint
@@ -39,6 +41,12 @@ from vivavoce.tokens.phones import default_lexicon
 PEAK_LR = {"hear": 1e-3, "all": 8e-4}
 PHONES_WEIGHT = 0.5
 WARM_STEPS = {"hear": 150, "all": 0}  # typed facts only
+
+
+@cache
+def quick_bfloat16() -> bool:
+    """Whether matrices of bfloat16 are quicker than float32 here: where the CPU has AMX; elsewhere a third slower."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def strength_at(stage: str, step: int, steps: int) -> float:
@@ -75,7 +83,7 @@ def hear(
     out = {"transcript": 0.0, "ctc": 0.0, "phones": 0.0}
     for batch in data.batch(rng, size, strength):
         share = len(batch.transcripts) / (args.batch + args.second_batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
             if args.ears_only:
                 loss, (*_, ctc, phones) = torch.zeros(()), model.ears_losses(batch)
             else:
@@ -89,7 +97,7 @@ def hear(
 
 def text(model: Nano, data: Conversations, rng: random.Random, size: int) -> dict[str, float]:
     ids, labels = data.batch(rng, size)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
         loss = model.text_loss(ids, labels)
     loss.backward()
     return {"facts": float(loss.detach())}
@@ -98,7 +106,7 @@ def text(model: Nano, data: Conversations, rng: random.Random, size: int) -> dic
 def speak(model: Nano, data, rng: random.Random, size: int) -> dict[str, float]:
     """Backward of one speaking batch; returns the losses."""
     batch = data.batch(rng, size)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
         codes, durations = model.speaking_loss(batch)
     (codes + 0.2 * durations).backward()
     return {"codes": float(codes.detach()), "durations": float(durations.detach())}
@@ -122,13 +130,16 @@ def main() -> None:
         "--more-speech", type=Path, nargs="*", default=[], help="folders of make_speech.py --plan more, wide"
     )
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
-    parser.add_argument("--init", type=Path, help="run folder whose weights to start from")
+    parser.add_argument("--init", type=Path, help="run, or packaged model, whose weights to start from")
     parser.add_argument(
         "--faint-ears", action="store_true", help="ears that squeeze faint sounds; see ears.md"
     )
     parser.add_argument("--phone-head", action="store_true", help="the ears learn phones too; see ears.md")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--freeze-ears", action="store_true", help="only mind and voice learn")
+    only.add_argument(
+        "--freeze-mind", action="store_true", help="only ears and connector learn, by transcripts"
+    )
     only.add_argument("--ears-only", action="store_true", help="only the ears learn, by CTC; nothing is read")
     parser.add_argument("--follow-share", type=float, default=0.0, help="share of follow-ups; see hearing.py")
     parser.add_argument("--learning-rate", type=float, help="at its peak; default: by the stage")
@@ -162,29 +173,31 @@ def main() -> None:
 
         speaking = SpeakingData(args.voice, tokenizer)
         model.add_voice(speaking.voice_config)
+    stays = args.ears_only or args.freeze_mind
+    kept: dict[str, torch.Tensor] = {}  # a voice that nobody trains
     if args.init:
-        weights = torch.load(args.init / "state.pt", weights_only=True)["model"]
-        weights = grow_tokens(weights, len(tokenizer))
+        weights = grow_tokens(checkpoint.weights(args.init), len(tokenizer))
         if not args.phone_head:
             weights = {k: v for k, v in weights.items() if not k.startswith("phone_head.")}
         if speaking is not None:
             weights = fit_voices(weights, speaking.voice_config, "voice.")
+        elif stays:
+            kept = {k: weights.pop(k) for k in list(weights) if k.startswith("voice.")}
         left = model.load_state_dict(weights, strict=False)
         new = ("voice.", "phone_head.")
         assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
     if args.freeze_ears:
         model.audio_encoder.requires_grad_(False)
-    if args.ears_only:
-        model.requires_grad_(False)
-        model.audio_encoder.requires_grad_(True)
-        if model.phone_head is not None:
-            model.phone_head.requires_grad_(True)
+    if stays:
+        for name, part in model.named_children():
+            ears = ("audio_encoder", "phone_head", *(["connector"] if args.freeze_mind else []))
+            part.requires_grad_(name in ears)
     learning = [p for p in model.parameters() if p.requires_grad]
     peak = args.learning_rate or PEAK_LR[args.stage]
     optimizer = torch.optim.AdamW(learning, peak, betas=(0.9, 0.98), weight_decay=0.05)
     step, spent, state_file = 0, 0.0, args.out / "state.pt"
     if state := checkpoint.load(state_file):
-        model.load_state_dict(state["model"])
+        model.load_state_dict({k: v for k, v in state["model"].items() if k not in kept})
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["cpu_s"]
         print(f"resumed at step {step}", flush=True)
@@ -193,17 +206,17 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(args.stage, peak, step, plan)
         losses: dict[str, float] = {}
-        warm = step < WARM_STEPS[args.stage]
+        warm = step < WARM_STEPS[args.stage] and not stays
         if rank == 0 and not warm:
             rng = random.Random(f"hear {args.seed} {step}")
             losses |= hear(model, hearing, rng, args.batch, args, strength_at(args.stage, step, plan))
         if rank == world - 1 and args.second_batch and not warm:
             rng = random.Random(f"hear too {args.seed} {step}")
             losses |= hear(model, hearing, rng, args.second_batch, args, strength_at(args.stage, step, plan))
-        if rank == world - 1 and not args.ears_only:
+        if rank == world - 1 and not stays:
             size = 3 * args.text_batch if warm else args.text_batch
             losses |= text(model, hearing.reading, random.Random(f"read {args.seed} {step}"), size)
-        if speaking is not None and rank == world - 1 and not args.ears_only:
+        if speaking is not None and rank == world - 1 and not stays:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))
             losses |= speak(model, speaking, rng, args.speak_batch)
@@ -226,7 +239,7 @@ def main() -> None:
         if rank == 0 and (step % 100 == 0 or step == args.steps):
             checkpoint.save(
                 state_file,
-                model=model.state_dict(),
+                model={**model.state_dict(), **kept},
                 optimizer=optimizer.state_dict(),
                 step=step,
                 cpu_s=time.process_time() - begin,

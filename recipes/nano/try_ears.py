@@ -3,7 +3,7 @@
 python recipes/nano/train_lm.py --stage all --ears-only --leave-out nicolas ... --out runs/nano2/ears-without-nicolas
 python recipes/nano/try_ears.py --run runs/nano2/ears-without-nicolas --speakers nicolas --digits FSDD
 
-Real people: every recording of a digit, half of them under 10 dB of noise, and strings of four (people.py). With
+Real people: every recording of a digit, half of them under 10 dB of noise, strings of four, and sums (people.py). With
 --speech, synthetic held-out sentences and held-out voices too. A minute for one speaker; prints n and Wilson intervals.
 """
 
@@ -34,20 +34,23 @@ class Ears:
     """The encoder of a run.
 
     Args:
-        run: Folder of ``train_lm.py --faint-ears``.
+        run: Folder of ``train_lm.py --faint-ears``, or of a packaged model.
         tokenizer: Folder of the tokenizer.
     """
 
     def __init__(self, run: Path, tokenizer: Path) -> None:
-        state = checkpoint.load(run / "state.pt")
-        if state is None:
-            raise SystemExit(f"try_ears.py: {run} has no state.pt; make it with train_lm.py.")
+        try:
+            weights = checkpoint.weights(run)
+        except FileNotFoundError:
+            raise SystemExit(
+                f"try_ears.py: {run} has no state.pt and no model.safetensors; make it with train_lm.py."
+            ) from None
         prefix = "audio_encoder."
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
         network = Nano(len(self.tokenizer), faint_ears=True)
         self.encoder = network.audio_encoder.eval()
         self.encoder.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in state["model"].items() if k.startswith(prefix)}
+            {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         )
         parts = {
             "encoder": {"type": "mel_ctc", **write_record(network.encoder_config)},
@@ -97,7 +100,7 @@ def main() -> None:
 
     for speaker in args.speakers.split(",") if args.digits else ():
         person = Person(args.digits, speaker)
-        for kind in ("digits", "noise", "strings"):
+        for kind in ("digits", "noise", "strings", "sums"):
             attempt(speaker, f"{speaker}, {kind}", list(islice(getattr(person, kind)(), args.limit)))
     if args.speech:
         speech = Speech(args.speech)

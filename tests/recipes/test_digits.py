@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
-from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
+from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData
 from make_digits import CARRIERS, plan
 from make_speech import write_shards
 from network import ctc_loss
@@ -99,15 +99,6 @@ def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
         assert a.transcripts == b.transcripts and 0 <= a.features.shape[2] - int(a.lengths.max()) < WIDTH_STEP
         assert torch.isfinite(a.features).all()
     assert [len(batch.transcripts) for batch in first] == [6, 3, 3]
-
-
-def test_little_is_cut_off_the_ends() -> None:
-    rng, wave = random.Random(0), np.arange(1, 4001)
-    cuts = [cut_ends(wave, rng) for _ in range(200)]
-    assert all(np.array_equal(cut, np.arange(cut[0], cut[-1] + 1)) for cut in cuts)
-    assert 0.3 < np.mean([len(cut) == 4000 for cut in cuts]) < 0.45
-    assert 650 < 4000 - min(map(len, cuts)) <= 2 * 480
-    assert len(cut_ends(wave.repeat(20), random.Random(1), 1.0)) >= 80_000 - 2 * 800
 
 
 def test_clips_are_read_as_the_product_reads_them(data: HearingData) -> None:

@@ -381,11 +381,12 @@ def test_the_voice_is_read_beside_its_floor(shards: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(reading_back, "through", lambda codec, wave: (np.zeros(9, np.float32), RATE))
     monkeypatch.setattr(speech.shards, "samples", lambda row: np.full(RATE, 8000, np.float32))
     figures = reading_back.try_speaking(Model(), speech, None, lambda *miss: missed.append(miss))
-    ours, floor, codec, _, _, outside, teacher, second, _, _, _, times = figures
+    ours, floor, codec, _, _, outside, teacher, second, _, coded, _, _, times = figures
     assert (outside.value, outside.aim, teacher.value, second.value) == (0.0, ">= 0.8", 1.0, 0.25)
     assert (ours.value, floor.value, codec.value, times.value) == (0.25, 0.0, 1.0, 1.0)
+    assert coded.value == 1.0
     assert (ours.aim, floor.aim) == ("<= 0.08", "")
-    assert [heard for *_, heard in missed] == ["the river is green", "", "the river is green"]
+    assert [heard for *_, heard in missed] == ["the river is green", "", "the river is green", ""]
 
 
 def test_plain_words() -> None:

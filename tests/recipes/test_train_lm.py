@@ -7,11 +7,14 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
+import checkpoint
 import pytest
 import torch
 import train_lm
 from make_speech import write_shards
 from make_tokenizer import build
+from network import Nano
+from safetensors.torch import save_file
 from tests.recipes.tones import tone
 
 
@@ -62,6 +65,32 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     ears = run(folder, "ears", monkeypatch, "--steps", "1", "--init", str(folder / "whole"), "--ears-only")
     moved = {name for name in whole if not torch.equal(whole[name], ears[name])}
     assert moved and all(name.startswith("audio_encoder.") for name in moved)
+
+    mind = run(folder, "mind", monkeypatch, "--steps", "1", "--init", str(folder / "whole"), "--freeze-mind")
+    moved = {name.split(".")[0] for name in whole if not torch.equal(whole[name], mind[name])}
+    assert moved == {"audio_encoder", "connector"}
+
+    spoken = {**whole, "voice.anything": torch.ones(3)}
+    (folder / "spoken").mkdir()
+    checkpoint.save(folder / "spoken" / "state.pt", model=spoken)
+    for steps in ("1", "2"):  # the second goes on from what the first saved
+        more = ("--steps", steps, "--init", str(folder / "spoken"), "--freeze-mind")
+        assert torch.equal(run(folder, "spoke", monkeypatch, *more)["voice.anything"], torch.ones(3))
+
+
+def test_a_packaged_model_is_a_start_as_good_as_its_run(tmp_path: Path) -> None:
+    model = Nano(30)
+    checkpoint.save(tmp_path / "state.pt", model=model.state_dict())
+    (tmp_path / "package").mkdir()
+    stored = {
+        name: w.half() for name, w in model.state_dict().items() if name != "language_model.lm_head.weight"
+    }
+    save_file(stored, tmp_path / "package" / "model.safetensors")
+    of_run, of_package = checkpoint.weights(tmp_path), checkpoint.weights(tmp_path / "package")
+    assert of_run.keys() == of_package.keys()
+    for name, weight in of_package.items():
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight, of_run[name], rtol=1e-3, atol=1e-4)
 
 
 def test_rows_count_alike_whichever_process_hears_them() -> None:
