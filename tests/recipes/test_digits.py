@@ -92,6 +92,30 @@ def test_sums_around_real_digits_keep_to_what_is_trained(data: HearingData) -> N
     assert not sums & never and sums <= {i.question for i in items}
 
 
+def test_what_is_spliced_has_every_word_in_its_order(
+    data: HearingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def clip(word: str) -> np.ndarray:
+        asked.append(word)
+        return np.full(4000, 0.1, np.float32)
+
+    monkeypatch.setattr(data, "_digit_wave", lambda row: clip(row["text"]))
+    texts = ["what is three plus four", "how much is two times two", "one", "five five six"]
+    waves = [data._spliced(text, clip, random.Random(seed)) for seed, text in enumerate(texts)]
+    assert " ".join(asked) == " ".join(texts)
+    gaps = [3, 3, 0, 2]  # "what is" is one clip
+    for wave, text, count in zip(waves, texts, gaps, strict=True):
+        assert 4000 * 0.7 * (count + 1) < len(wave) < (count + 1) * 4800 + count * 4800, text
+
+    asked.clear()
+    said = [data._synthetic_digits(random.Random(seed))[1] for seed in range(200)]
+    assert sorted(" ".join(asked).split()) == sorted(" ".join(said).split())
+    spliced = sum(text in data.sums for text in said)
+    assert 0 < spliced < 30 and sum(" " not in text for text in said) > 100
+
+
 def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
     first, second = (data.batch(random.Random(3), 12, 1.0) for _ in range(2))
     for a, b in zip(first, second, strict=True):
