@@ -13,12 +13,10 @@ from vivavoce.audio.augment import (
     colored_noise,
     limit_band,
     mask_spectrogram,
-    quantize,
     quick_length,
     rms,
     room_response,
     shape,
-    trim_quiet,
     warp_mel,
 )
 from vivavoce.base.errors import AudioError
@@ -68,31 +66,6 @@ def test_a_band_limit_keeps_length_and_level_below_it() -> None:
     out = limit_band(TONE[:15_001], 16_000, 3500, 40)  # the tone is at 509 Hz
     assert len(out) == 15_001
     np.testing.assert_allclose(out[500:-500], TONE[500:14_501], atol=2e-3)
-
-
-def test_few_steps_keep_the_peak_and_lose_what_is_fainter_than_half_of_one() -> None:
-    faint = np.concatenate([TONE, TONE / 50]).astype(np.float32)
-    out = quantize(faint, 20)
-    levels = out / (np.abs(faint).max() / 20)
-    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
-    assert np.abs(levels).max() == pytest.approx(20) and not out[16_000:].any()
-    assert np.abs(quantize(faint, 20_000) - faint).max() <= 0.3 / 20_000
-    assert not quantize(np.zeros(9, np.float32), 20).any() and quantize(TONE[:0], 20).size == 0
-    with pytest.raises(AudioError, match="more than 0"):
-        quantize(TONE, 0)
-
-
-def test_ends_are_cut_by_level_and_nothing_between() -> None:
-    parts = [
-        np.full(n, level, np.float32) for n, level in ((5, 0.009), (3, -0.1), (4, 0.0), (2, 1.0), (6, 0.02))
-    ]
-    wave = np.concatenate(parts)
-    assert np.array_equal(trim_quiet(wave, 40), wave[5:])  # a hundredth of the peak
-    assert np.array_equal(trim_quiet(wave, 30), wave[5:14]) and np.array_equal(
-        trim_quiet(wave, 10), wave[12:14]
-    )
-    for same in (np.zeros(4, np.float32), wave[:0]):
-        assert np.array_equal(trim_quiet(same, 30), same)
 
 
 def test_quick_lengths_are_near_and_have_no_large_prime_factor() -> None:

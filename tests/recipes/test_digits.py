@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
-from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData
+from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
 from make_digits import CARRIERS, plan
 from make_speech import write_shards
 from network import ctc_loss
@@ -92,30 +92,6 @@ def test_sums_around_real_digits_keep_to_what_is_trained(data: HearingData) -> N
     assert not sums & never and sums <= {i.question for i in items}
 
 
-def test_what_is_spliced_has_every_word_in_its_order(
-    data: HearingData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def clip(word: str) -> np.ndarray:
-        asked.append(word)
-        return np.full(4000, 0.1, np.float32)
-
-    monkeypatch.setattr(data, "_digit_wave", lambda row: clip(row["text"]))
-    texts = ["what is three plus four", "how much is two times two", "one", "five five six"]
-    waves = [data._spliced(text, clip, random.Random(seed)) for seed, text in enumerate(texts)]
-    assert " ".join(asked) == " ".join(texts)
-    gaps = [3, 3, 0, 2]  # "what is" is one clip
-    for wave, text, count in zip(waves, texts, gaps, strict=True):
-        assert 4000 * 0.7 * (count + 1) < len(wave) < (count + 1) * 4800 + count * 4800, text
-
-    asked.clear()
-    said = [data._synthetic_digits(random.Random(seed))[1] for seed in range(200)]
-    assert sorted(" ".join(asked).split()) == sorted(" ".join(said).split())
-    spliced = sum(text in data.sums for text in said)
-    assert 0 < spliced < 30 and sum(" " not in text for text in said) > 100
-
-
 def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
     first, second = (data.batch(random.Random(3), 12, 1.0) for _ in range(2))
     for a, b in zip(first, second, strict=True):
@@ -123,6 +99,15 @@ def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
         assert a.transcripts == b.transcripts and 0 <= a.features.shape[2] - int(a.lengths.max()) < WIDTH_STEP
         assert torch.isfinite(a.features).all()
     assert [len(batch.transcripts) for batch in first] == [6, 3, 3]
+
+
+def test_little_is_cut_off_the_ends() -> None:
+    rng, wave = random.Random(0), np.arange(1, 4001)
+    cuts = [cut_ends(wave, rng) for _ in range(200)]
+    assert all(np.array_equal(cut, np.arange(cut[0], cut[-1] + 1)) for cut in cuts)
+    assert 0.3 < np.mean([len(cut) == 4000 for cut in cuts]) < 0.45
+    assert 650 < 4000 - min(map(len, cuts)) <= 2 * 480
+    assert len(cut_ends(wave.repeat(20), random.Random(1), 1.0)) >= 80_000 - 2 * 800
 
 
 def test_clips_are_read_as_the_product_reads_them(data: HearingData) -> None:

@@ -173,38 +173,6 @@ def limit_band(waveform: Waveform, sample_rate: int, cut_hz: float, order: float
     return np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
 
 
-def quantize(waveform: Waveform, steps: float) -> Waveform:
-    """Round to steps of which the peak has ``steps``: a recording of few bits, its faint sounds lost or rough.
-
-    Args:
-        waveform: float32 [S].
-        steps: From zero to the peak; a clip of 8 bits that is not loud has 15 to 60.
-
-    Raises:
-        AudioError: ``steps`` is not more than 0.
-    """
-    if not steps > 0:
-        raise AudioError(f"quantize rounds to {steps} steps; wanted more than 0.")
-    step = max(1e-9, float(np.abs(waveform).max(initial=0.0))) / steps
-    return (np.round(waveform / step) * step).astype(np.float32)
-
-
-def trim_quiet(waveform: Waveform, below_db: float) -> Waveform:
-    """Cut both ends up to the first and the last sample that is loud, as tools do that cut recordings by a level:
-    faint sounds at the ends ("s", "f") go too.
-
-    Args:
-        waveform: float32 [S].
-        below_db: Samples are loud down to this far below the peak, dB.
-
-    Returns:
-        A view, float32 [S'], S' <= S.
-    """
-    level = np.abs(waveform)
-    loud = np.flatnonzero(level >= level.max(initial=0.0) * 10 ** (-below_db / 20))
-    return waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform
-
-
 def shape(
     waveform: Waveform, sample_rate: int, rng: np.random.Generator, options: AugmentOptions
 ) -> Waveform:
