@@ -33,6 +33,13 @@ if [ -z "$INIT" ]; then
     $PY recipes/nano/train_lm.py --stage hear "${ears[@]}" --out "$RUN/hear" --steps 800 --plan-steps 1400
     wait $codec
     INIT=$RUN/hear
+    for part in awb:1500 slt:700; do
+        $PY recipes/nano/codec_speech.py --speech "$RUN/voices/${part%:*}" --out "$RUN/decoder_speech/${part%:*}" --most "${part#*:}"
+    done
+    $PY recipes/nano/codec_speech.py --speech "$SPEECH" --out "$RUN/decoder_speech/mix" --most 800
+    $PY -m vivavoce train recipes/codec_nano/decoder.yaml out="$RUN/codec_decoder" model.start="$codec_folder" \
+        "data.recordings=[$RUN/decoder_speech]" --device cpu
+    codec_folder=$RUN/codec_decoder/model
 fi
 
 $PY recipes/nano/prepare_voice.py --speech "$SPEECH" "$RUN/voices/awb" "$RUN/voices/slt" --codec "$codec_folder" \
