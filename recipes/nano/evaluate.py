@@ -40,14 +40,14 @@ class Evaluation:
 
     def __init__(self, model: Any, args: argparse.Namespace) -> None:
         self.model, self.limit, self.left_out = model, args.limit, args.speaker
-        self.folder, self.digits_folder = args.speech, args.digits
+        self.folders, self.digits_folder = [args.speech, *args.more_speech], args.digits
         self.misses: list[dict[str, str]] = []
         self._speech: Speech | None = None
 
     @property
     def speech(self) -> Speech:
         if self._speech is None:
-            self._speech = Speech(self.folder)
+            self._speech = Speech(self.folders[0], self.folders[1:])
         return self._speech
 
     def run(self, test: str) -> list[Figure]:
@@ -203,6 +203,9 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="name or folder (default: nano, as shipped)")
     parser.add_argument(
         "--speech", type=Path, default=Path("runs/nano/speech"), help="output of make_speech.py"
+    )
+    parser.add_argument(
+        "--more-speech", type=Path, nargs="*", default=[], help="its other outputs (--plan spoken)"
     )
     parser.add_argument("--digits", type=Path, help="folder of the Free Spoken Digit Dataset")
     parser.add_argument("--speaker", help="try only this one, whom this model never heard")

@@ -3,6 +3,7 @@
     python recipes/nano/make_speech.py --plan more --out runs/nano2/more_speech   # follow-ups, sentences, rare words
     python recipes/nano/make_speech.py --plan wide --out runs/nano2/wide_speech   # the same by many more throats
     python recipes/nano/make_speech.py --plan tune --out runs/nano2/tune          # what the gate is set on
+    python recipes/nano/make_speech.py --plan spoken --not-in runs/nano2/{speech,voices/*} --out runs/nano2/spoken
 
 Writes numbered shards (24 kHz int16 samples and one JSON row per utterance), each complete or absent, so a
 stopped run goes on where it was. What is said by whom is in speech_plans.py.
@@ -24,7 +25,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
-from speech_plans import plan, plan_more, plan_tune, plan_wide
+from speech_data import SpeechShards
+from speech_plans import plan, plan_more, plan_spoken, plan_tune, plan_wide
 
 RATE = 24_000
 Speak = Callable[[dict], tuple[dict, np.ndarray | None]]
@@ -111,10 +113,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full plan")
-    parser.add_argument("--plan", choices=["first", "more", "wide", "tune"], default="first")
+    parser.add_argument("--plan", choices=["first", "more", "wide", "tune", "spoken"], default="first")
+    parser.add_argument(
+        "--not-in", type=Path, nargs="*", default=[], help="folders that share no text with --plan spoken"
+    )
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    plans = {"first": plan, "more": plan_more, "wide": plan_wide, "tune": lambda _: plan_tune()}
+    known = {row["text"] for folder in args.not_in for row in SpeechShards(folder).rows}
+    plans = {"first": plan, "more": plan_more, "wide": plan_wide, "tune": lambda _: plan_tune(),
+             "spoken": lambda _: plan_spoken(known)}  # fmt: skip
     jobs = plans[args.plan](args.scale)
     write_shards(jobs, speak, args.out, args.processes)
 

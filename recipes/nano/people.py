@@ -1,11 +1,13 @@
 """Try a model on a real speaker whom it has never heard: what of the product's promises holds for people?
 
 python recipes/nano/people.py --model runs/nano2/without-nicolas/model --speaker nicolas --digits FSDD
+python recipes/nano/people.py --model pocketsphinx --speaker nicolas --digits FSDD      # a baseline
 
 Single digits as recorded, digits under 10 dB of ambient noise, strings of four and sums. The Free Spoken Digit
 Dataset has digits alone, so a string is spliced with gaps of 50 to 250 ms, and a sum ("what is" seven "plus" five) has
 its other words from a synthetic voice that was never trained either. Each is read twice: by the product, its gate
 included (``transcribe``, for sums ``chat``), and by the ears alone (greedy CTC). Prints n and Wilson intervals.
+"pocketsphinx" reads by a grammar that has nothing but what is said in such a trial, each digit as likely as another.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import torch
 from domain import DIGITS, all_items
 from figures import Figure, print_table, share
+from judge import Judge
 from trials import People, Trial
 
 import vivavoce
@@ -160,12 +163,41 @@ class Listening:
         return figures
 
 
+FORMS = {
+    "single digits": "<digit>", "10 dB noise": "<digit>", "strings of four": "<digit> <digit> <digit> <digit>",
+    "sums": "what is <digit> plus <digit>",
+}  # fmt: skip
+
+
+class Classical:
+    """pocketsphinx, with its own English model, in the place of a model."""
+
+    def __init__(self) -> None:
+        self.judge, self.misses = Judge(), Counter[tuple[str, str, str]]()
+        for number, said in enumerate(FORMS.values()):
+            rules = f"<digit> = {' | '.join(DIGITS)};\npublic <said> = {said};\n"
+            self.judge.learn(f"people{number}", f"#JSGF V1.0;\ngrammar people{number};\n{rules}", {})
+
+    def try_all(self, trials: list[Trial], name: str) -> list[Figure]:
+        """The share of one kind of trials that is read rightly."""
+        kind = trials[0].group
+        grammar = f"people{list(FORMS).index(kind)}"
+        said = [self.judge.read(*trial.source, grammar) for trial in trials]
+        for trial, words in zip(trials, said, strict=True):
+            if words != trial.text:
+                self.misses[kind, trial.text, words or "?"] += 1
+        right = [words == trial.text for words, trial in zip(said, trials, strict=True)]
+        return [share(kind, f"{name}, transcripts exact", right)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", required=True, help="name or folder of a model that never heard the speaker"
+        "--model",
+        required=True,
+        help="name or folder of a model that never heard the speaker, or pocketsphinx",
     )
     parser.add_argument("--speaker", required=True, help="as in the names of the files")
     parser.add_argument("--digits", type=Path, required=True, help="folder of the Free Spoken Digit Dataset")
@@ -177,7 +209,8 @@ def main() -> None:
     try:
         if unknown := set(args.tests.split(",")) - {"digits", "noise", "strings", "sums"}:
             raise ConfigError(f"unknown test {unknown.pop()!r}; wanted some of digits,noise,strings,sums.")
-        person, listening = Person(args.digits, args.speaker), Listening(vivavoce.load(args.model))
+        person = Person(args.digits, args.speaker)
+        listening = Classical() if args.model == "pocketsphinx" else Listening(vivavoce.load(args.model))
         figures: list[Figure] = []
         for test in args.tests.split(","):
             figures += listening.try_all(list(islice(getattr(person, test)(), args.limit)), args.speaker)

@@ -3,7 +3,7 @@
 Splits: train; test_sentence (known voices, sentences never spoken in training, a tenth of the arithmetic facts never
 trained at all); test_voice (voices never used in training); unknown (sentences outside the domain, to be refused);
 voice (flite slt with phone times, for speaking). ``plan_tune`` is what the gate is set on (tune_gate.py): voices of
-neither training nor tests.
+neither training nor tests. ``plan_spoken`` is further texts that the voices are tried on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sentences
 from domain import DIGITS, Item, all_items, draw_open, held_out_facts, held_out_questions
 from follow_ups import OPERATIONS, TELLABLE, follow_up_questions, held_out_follow_ups, opening
 from full_sentences import held_out_sentence_questions, sentence_items
+from judge import kind_of
 
 VARIANTS = (
     "m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4 f5 Alex Andy Annie Diogo Gene Lee Mike Michael ed adam pablo rob shelby "
@@ -198,6 +199,19 @@ def plan_tune(seed: int = 3) -> list[dict]:
         rows.append(("tune", "digit", digit, digit))
     rows += [("tune_unknown", "unknown", sentences.unknown(rng), "") for _ in range(180)]
     return [job(rng, rng.choice(TUNE_VOICES), *row) for row in rows]
+
+
+def plan_spoken(left_out: set[str], count: int = 500, seed: int = 6) -> list[dict]:
+    """``count`` different texts for the voices to be tried on, none of ``left_out``."""
+    rng, items = random.Random(seed), all_items()
+    facts, questions = held_out_facts(items), held_out_questions(items)
+    unseen = [i for i in items if i.fact in facts or i.question in questions]
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        text = sentences.to_speak(rng, unseen)
+        if text not in left_out and kind_of(text):
+            texts[text] = None
+    return [job(rng, "flite:slt", "test_spoken", "voice", text, "") for text in texts]
 
 
 def rarest(items: list[Item], count: int) -> list[Item]:

@@ -52,10 +52,15 @@ def spread(rows: Iterable[Row], group: Callable[[Row], Any], limit: int | None) 
 
 
 class Speech:
-    """The test splits of make_speech.py, without any text that training happens to have drawn too."""
+    """The test splits of make_speech.py, without any text that training happens to have drawn too.
 
-    def __init__(self, folder: Path) -> None:
-        self.shards = SpeechShards(folder)
+    Args:
+        folder: Output of make_speech.py.
+        more: Others of its outputs, whose test splits are tried too.
+    """
+
+    def __init__(self, folder: Path, more: Sequence[Path] = ()) -> None:
+        self.shards = SpeechShards(folder, more=more)
         if not self.shards.rows:
             raise AudioError(
                 f"{folder} holds no speech; make it with recipes/nano/make_speech.py --out {folder}."
@@ -170,8 +175,8 @@ def typed_facts(limit: int | None = None) -> tuple[list[Item], list[Item]]:
 
 
 def spoken_answers(limit: int | None = None) -> list[str]:
-    """Answers for the voice to read: 60, or ``limit``, from all kinds in turn."""
+    """Answers for the voice to read: 200, or ``limit``, from all kinds in turn."""
     items = all_items()
     random.Random("answers").shuffle(items)
     first = {item.answer: item for item in reversed(items)}.values()
-    return [item.answer for item in spread(first, lambda i: i.kind, limit or 60)]
+    return [item.answer for item in spread(first, lambda i: i.kind, limit or 200)]

@@ -5,22 +5,29 @@ python recipes/nano/try_ears.py --run runs/nano2/ears-without-nicolas --speakers
 
 Real people: every recording of a digit, half of them under 10 dB of noise, strings of four, and sums (people.py). With
 --speech, synthetic held-out sentences and held-out voices too. A minute for one speaker; prints n and Wilson intervals.
+
+--offsets asks what of the misses is order and what is balance: each recording is one of the ten digits, and a digit's
+log probability may be offset by a number of its own, fitted on these same recordings: an upper bound, not a result.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import checkpoint
 import torch
+import torch.nn.functional as F
+from domain import DIGITS
 from figures import Figure, print_table, share
 from hearing import HEAR_RATE, SILENCE_S
 from network import Nano
 from people import Person
 from speech_data import SPEAKERS
+from torch import Tensor
 from transformers import AutoTokenizer
 from trials import Speech, Trial
 
@@ -58,19 +65,47 @@ class Ears:
         }
         self.reader = ClipReader(EmbeddingsIn(**parts, audio_token_id=1, silence_s=SILENCE_S))
 
-    @torch.inference_mode()
-    def read(self, trials: list[Trial], together: int = 50) -> list[str]:
-        """Transcripts, in the order of the trials."""
+    def _states(self, trials: list[Trial], together: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Places of trials of like length, the encoder's states of these, and how many frames each has."""
         waves = [resample(*trial.source, HEAR_RATE) for trial in trials]
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        out = [""] * len(waves)
         for at in range(0, len(order), together):
             part = order[at : at + together]
             clips = self.reader.read([waves[i] for i in part])
-            rows = self.encoder.greedy_tokens(*self.encoder(clips.features, clips.lengths))
-            for i, words in zip(part, rows, strict=True):
+            yield part, *self.encoder(clips.features, clips.lengths)
+
+    @torch.inference_mode()
+    def read(self, trials: list[Trial], together: int = 50) -> list[str]:
+        """Transcripts, in the order of the trials."""
+        out = [""] * len(trials)
+        for part, states, frames in self._states(trials, together):
+            for i, words in zip(part, self.encoder.greedy_tokens(states, frames), strict=True):
                 out[i] = " ".join(self.tokenizer.convert_ids_to_tokens(words))
         return out
+
+    @torch.inference_mode()
+    def digit_scores(self, trials: list[Trial], together: int = 50) -> Tensor:
+        """Log probability of each of the ten digits alone, [trials, 10]."""
+        out = torch.zeros(len(trials), len(DIGITS))
+        blank = self.encoder.config.blank_id
+        for part, states, frames in self._states(trials, together):
+            log_probs = self.encoder.ctc_logits(states).log_softmax(-1).transpose(0, 1)
+            one = torch.ones(len(part), dtype=torch.long)
+            for digit, token in enumerate(self.tokenizer.convert_tokens_to_ids(DIGITS)):
+                loss = F.ctc_loss(log_probs, token * one, frames, one, blank=blank, reduction="none")
+                out[part, digit] = -loss
+        return out
+
+
+def best_offsets(scores: Tensor, digits: Tensor, updates: int = 300) -> Tensor:
+    """What to add to each digit's log probability [N, 10] so that the right ones [N] become most probable; [10]."""
+    offsets = torch.zeros(len(DIGITS), requires_grad=True)
+    optimizer = torch.optim.Adam([offsets], 0.1)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        F.cross_entropy(scores + offsets, digits).backward()
+        optimizer.step()
+    return offsets.detach()
 
 
 def main() -> None:
@@ -82,6 +117,7 @@ def main() -> None:
     parser.add_argument("--digits", type=Path, help="folder of the Free Spoken Digit Dataset")
     parser.add_argument("--speakers", default=",".join(SPEAKERS), help="real speakers to try, with commas")
     parser.add_argument("--speech", type=Path, help="folder of make_speech.py")
+    parser.add_argument("--offsets", action="store_true", help="see above")
     parser.add_argument("--limit", type=int, help="trials of each kind; default: all there are")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -102,6 +138,19 @@ def main() -> None:
         person = Person(args.digits, speaker)
         for kind in ("digits", "noise", "strings", "sums"):
             attempt(speaker, f"{speaker}, {kind}", list(islice(getattr(person, kind)(), args.limit)))
+        if args.offsets:
+            trials = list(islice(person.digits(), args.limit))
+            scores, right = ears.digit_scores(trials), torch.tensor([DIGITS.index(t.text) for t in trials])
+            offsets = best_offsets(scores, right)
+            for name, moved in (
+                ("one of ten digits", 0 * offsets),
+                ("... with offsets fitted on them", offsets),
+            ):
+                figures.append(share(speaker, name, ((scores + moved).argmax(1) == right).tolist()))
+            print(
+                f"{speaker}, offsets:",
+                *(f"{d} {v:+.1f}" for d, v in zip(DIGITS, offsets.tolist(), strict=True)),
+            )
     if args.speech:
         speech = Speech(args.speech)
         attempt("synthetic", "held-out sentences", list(speech.sentences(args.limit)))

@@ -15,8 +15,10 @@ from domain import DIGITS, all_items, held_out_facts
 from evaluate import Evaluation, plain
 from figures import Figure, share, wilson, word_edits, word_error
 from judge import KINDS, Judge, grammar, kind_of, number_slots, prepare
+from make_speech import write_shards
 from sounds import NOISES, make_noise
 from speech_data import SPEAKERS
+from tests.recipes.tones import tone
 from trials import People, Speech, Trial, spoken_answers, spread, typed_facts
 
 from vivavoce.audio.files import write_audio
@@ -183,7 +185,7 @@ def test_typed_facts_are_disjoint_and_balanced() -> None:
 
 def test_spoken_answers_are_all_different() -> None:
     answers = spoken_answers()
-    assert len(set(answers)) == len(answers) == 60
+    assert len(set(answers)) == len(answers) == 200
     assert answers == spoken_answers()
     assert all(kind_of(a) for a in answers)
 
@@ -265,6 +267,16 @@ def test_texts_that_training_drew_too_are_left_out(shards: Path) -> None:
     assert [row["text"] for row in speech.spoken()] == ["the river is golden"]
 
 
+def test_further_spoken_texts_are_tried_but_for_those_that_a_voice_learned(
+    shards: Path, tmp_path: Path
+) -> None:
+    rows = [("voice", "four"), ("test_spoken", "four"), ("test_spoken", "nine")]
+    row = {"voice": "flite:slt", "kind": "voice", "answer": "", "seed": 0}
+    write_shards([{**row, "split": split, "text": text} for split, text in rows], tone, tmp_path, 1)
+    speech = Speech(shards, [tmp_path])
+    assert sorted(row["text"] for row in speech.spoken()) == ["nine", "the river is golden"]
+
+
 def test_held_out_voices_are_balanced(shards: Path) -> None:
     speech = Speech(shards)
     assert Counter(t.group for t in speech.voices(6)) == dict.fromkeys(VOICES, 2)
@@ -303,7 +315,7 @@ class Listener:
 
 
 def evaluation(model: object, folder: Path, **options: object) -> Evaluation:
-    args = {"limit": None, "speaker": None, "speech": folder, "digits": None, **options}
+    args = {"limit": None, "speaker": None, "speech": folder, "more_speech": [], "digits": None, **options}
     return Evaluation(model, argparse.Namespace(**args))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import people
 import pytest
 
 from vivavoce.audio.files import write_audio
+from vivavoce.audio.synthesis import synthesize
 
 RATE = 8000
 
@@ -40,6 +42,20 @@ def test_all_digits_come_in_turn(person):
     texts = [trial.text for trial in person.digits()]
     assert texts == [*people.DIGITS, *people.DIGITS]
     assert len(list(person.noise())) == 10
+
+
+@pytest.mark.skipif(not shutil.which("flite"), reason="flite speaks the trials")
+def test_the_baseline_reads_by_the_form_of_each_trial():
+    pytest.importorskip("pocketsphinx")
+    trials = {
+        "single digits": "nine", "strings of four": "one five nine two", "sums": "what is one plus five",
+    }  # fmt: skip
+    classical = people.Classical()
+    for group, text in trials.items():
+        trial = people.Trial(synthesize(text, "flite:slt"), text, text, group)
+        wrong = people.Trial(trial.source, "two", "two", group)
+        assert [f.value for f in classical.try_all([trial, trial, wrong], "slt")] == [pytest.approx(2 / 3)]
+        assert classical.misses[group, "two", text] == 1
 
 
 def test_noise_is_ten_decibels_below(person):

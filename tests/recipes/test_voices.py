@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from judge import kind_of
 from make_voices import plan
 from outside_words import CARRIER, WORDS
 from prepare_voice import read_names, read_times
 from speaking import SpeakingData
+from speech_plans import plan_spoken
 from transformers import AutoTokenizer
 
 import vivavoce
@@ -28,6 +30,17 @@ def test_texts_leave_out_what_is_tested_and_some_stand_alone() -> None:
     assert len(jobs) == 200 and not left_out & {job["text"] for job in jobs}
     assert 0.2 < sum(job["kind"] == "short" for job in jobs) / 200 < 0.4
     assert jobs == plan("flite:awb", 200, 0.3, seed=0, left_out=left_out)
+
+
+def test_further_texts_for_the_voices_are_new_and_within_the_grammars() -> None:
+    pytest.importorskip("pocketsphinx")
+    texts = [job["text"] for job in plan_spoken(set(), 60)]
+    left_out = set(texts[:20])
+    jobs = plan_spoken(left_out, 60)
+    again = [job["text"] for job in jobs]
+    assert len(set(again)) == 60 and not left_out & set(again) and set(texts[20:]) <= set(again)
+    assert all(kind_of(text) for text in again) and jobs == plan_spoken(left_out, 60)
+    assert {job["split"] for job in jobs} == {"test_spoken"}
 
 
 def test_the_first_voice_is_the_default_and_no_two_share_a_name() -> None:
