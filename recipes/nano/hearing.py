@@ -46,8 +46,6 @@ TELEPHONE = AugmentOptions(
 """Real digits were recorded at 8 kHz: synthetic ones must sound so too, or the two are told apart by their band."""
 REDRAWN_ACCENTS = 0.6
 """Share of accented synthetic digits that are drawn once more; see ears.md."""
-DIGIT_WEIGHTS = [3.0 if digit == "six" else 1.0 for digit in DIGITS]
-"""How often digits are drawn: a stranger's "six" with a faint "s" is read as "eight"; see ears.md."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +126,12 @@ class HearingData:
         self.kinds = kinds
         self.digit_share = digit_share if more_digits is not None else 0.0
         self.digit_shards = SpeechShards(more_digits) if more_digits is not None else None
-        self.single_digits: dict[str, list[dict]] = {}
+        self.digit_rows: dict[str, list[dict]] = {"digit": [], "string": []}
         self.carriers: dict[str, list[dict]] = {}
-        self.digit_strings: list[dict] = []
         for row in self.digit_shards.rows if self.digit_shards is not None else ():
-            if row["kind"] == "string":
-                self.digit_strings.append(row)
-            else:
-                of = self.carriers if row["kind"] == "carrier" else self.single_digits
-                of.setdefault(row["text"], []).append(row)
+            (self.carriers if row["kind"] == "carrier" else self.digit_rows).setdefault(
+                row["text"] if row["kind"] == "carrier" else row["kind"], []
+            ).append(row)
         counts = Counter(word for row in kinds["domain"] for word in row["text"].split())
         # a clip with a rare word comes up more often, up to about four times
         rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
@@ -179,7 +174,7 @@ class HearingData:
         if kind < 0.15 and self.carriers:
             text = rng.choice(self.sums)
         else:
-            text = " ".join(rng.choices(DIGITS, DIGIT_WEIGHTS, k=1 if kind < 0.65 else rng.randint(2, 5)))
+            text = " ".join(rng.choice(DIGITS) for _ in range(1 if kind < 0.65 else rng.randint(2, 5)))
         parts: list[np.ndarray] = []
         tract = rng.uniform(0.9, 1.1)  # the carrier's voice, one within a clip
         for piece in re.split(r" ?\b(what is|how much is|plus|minus|times|\w+)\b ?", text)[1::2]:
@@ -192,12 +187,6 @@ class HearingData:
                 parts.append(wave * (0.1 / rms(wave)))
             parts.append(np.zeros(int(rng.uniform(0.02, 0.3) * HEAR_RATE), np.float32))
         return np.concatenate(parts[:-1]).astype(np.float32), text
-
-    def _digit_row(self, rng: random.Random) -> dict:
-        """A synthetic digit or, less often, a string of them."""
-        if rng.random() < 0.85:
-            return rng.choice(self.single_digits[rng.choices(DIGITS, DIGIT_WEIGHTS)[0]])
-        return rng.choice(self.digit_strings)
 
     def _digit_wave(self, row: dict) -> np.ndarray:
         assert self.digit_shards is not None
@@ -237,9 +226,10 @@ class HearingData:
             )
             return wave, text
         if rng.random() < self.digit_share:
-            row = self._digit_row(rng)
+            rows = self.digit_rows["digit" if rng.random() < 0.85 else "string"]
+            row = rng.choice(rows)
             if rng.random() < REDRAWN_ACCENTS and row["said"].rstrip(".!?,") != row["text"]:
-                row = self._digit_row(rng)
+                row = rng.choice(rows)
             strength = max(strength, 0.5)
             wave = cut_ends(self._digit_wave(row), rng)
             wave = augment(wave, HEAR_RATE, noise, strength=strength, voices=voices, options=TELEPHONE)

@@ -15,8 +15,8 @@ train="recipes/nano/train_lm.py --stage all --faint-ears --phone-head --speech $
 $PY -m torch.distributed.run --nproc-per-node 2 --master-port 29617 $train --ears-only --init "$HEAR" \
     --batch 40 --second-batch 40 --steps "${SYNTHETIC_STEPS:-2400}" --seed 7 --out "$RUN/ears_synthetic"
 one() {
-    others="--digits $FSDD --leave-out $1 --people-share 0.7"
-    $PY $train $others --ears-only --init "$RUN/ears_synthetic" --learning-rate 4e-4 --batch 32 --steps "${EARS_STEPS:-900}" --out "$RUN/ears-without-$1" &&
+    others="--digits $FSDD --leave-out $1 --people-share 0.4"
+    $PY $train $others --ears-only --init "$RUN/ears_synthetic" --learning-rate 4e-4 --batch 32 --steps "${EARS_STEPS:-450}" --out "$RUN/ears-without-$1" &&
     $PY $train $others --freeze-ears --init "$RUN/ears-without-$1" --batch 32 --text-batch 8 --steps "${STEPS:-200}" --out "$RUN/without-$1" &&
     $PY recipes/nano/package.py --lm "$RUN/without-$1" --codec src/vivavoce/bundle/nano/codec --tokenizer "$RUN/tokenizer" \
         --faint-ears --out "$RUN/without-$1/model" &&
