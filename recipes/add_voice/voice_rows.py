@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from vivavoce.audio.files import read_audio
 from vivavoce.audio.resample import resample
 from vivavoce.base.errors import AudioError, DataError, VocabularyError
 from vivavoce.codecs.contract import Codec
-from vivavoce.data.recordings import read_bytes, source_of
-from vivavoce.data.rows import RowFile
+from vivavoce.data.transcribed import Recording, find_recordings
 from vivavoce.models.voice.teaching import slot_frames
 from vivavoce.models.voice.word_alignment import align_words
 from vivavoce.tokens.phones import spoken_form
@@ -30,54 +29,6 @@ LOWEST_RATE = 16_000
 LONGEST_S, LEAST_S = 20.0, 60.0
 PAUSE_S = 0.2  # left before and after what is said
 LOUDNESS = 0.07  # RMS; what the bundle's codec and voice were trained at
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording and what is said in it."""
-
-    name: str
-    audio: Path | bytes
-    start_s: float
-    end_s: float | None
-    transcript: str
-
-
-def find_recordings(place: Path) -> list[Recording]:
-    """All recordings with transcripts of a set.
-
-    Args:
-        place: JSONL, Parquet or a folder of shards in this project's rows, or a folder of sound files with the
-            transcript in a ``.txt`` of the same name beside each.
-
-    Raises:
-        DataError: Nothing there, or no transcripts.
-    """
-    if not place.exists():
-        raise DataError(f"{place} does not exist; wanted rows (.jsonl, .parquet) or a folder of recordings.")
-    files = sorted(f for f in place.rglob("*") if f.suffix.lower() in SOUNDS) if place.is_dir() else []
-    if files:
-        found = [(f, f.with_suffix(".txt")) for f in files]
-        made = [Recording(f.name, f, 0.0, None, t.read_text()) for f, t in found if t.is_file()]
-        total = len(files)
-    else:
-        rows = RowFile(place)
-        made, total = [], 0
-        for row in rows:
-            for part in row.audio_parts():
-                total += 1
-                if part.transcript:
-                    source = source_of(part, row)
-                    held = source if isinstance(source, str) and "::" not in source else None
-                    audio = rows.root / held if held else read_bytes(source, rows.root)
-                    made.append(Recording(row.id, audio, part.start_s, part.end_s, part.transcript))
-    if not made:
-        raise DataError(
-            f"{place} has {total} recordings and no transcript; a voice learns from words: give each audio part a "
-            "'transcript', or each sound file a .txt of the same name."
-        )
-    return made
 
 
 class Preparer:

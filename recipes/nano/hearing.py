@@ -33,12 +33,15 @@ from vivavoce.audio.features import LogMel
 from vivavoce.audio.files import read_audio
 from vivavoce.audio.resample import resample
 from vivavoce.audio.speakers import bend_mel, bend_time, between, tilt_mel
-from vivavoce.tokens.phones import Lexicon, phone_ids, words_to_phones
+from vivavoce.base.errors import DataError
+from vivavoce.data.transcribed import find_recordings
+from vivavoce.tokens.phones import Lexicon, phone_ids, spoken_form, words_to_phones
 
 HEAR_RATE = 16_000
 SILENCE_S = 0.1
 """Put around every clip, by the product too (``audio_in.silence_s``); see ears.md."""
 WIDTH_STEP = 40
+OWN = "own"
 TELEPHONE = AugmentOptions(
     speed=(0.9, 1.12), snr_db=(0.0, 45.0), low_pass_p=0.8, low_pass_hz=(3200.0, 5000.0), pad_s=(0.0, 0.3),
     noise_in_band=True, noise_p=0.85,
@@ -64,6 +67,32 @@ def cut_ends(wave: np.ndarray, rng: random.Random, chance: float = 0.4) -> np.nd
     most = min(0.05 * HEAR_RATE, 0.12 * len(wave))
     first, last = (int(rng.uniform(0, most)) if rng.random() < chance else 0 for _ in range(2))
     return wave[first : len(wave) - last]
+
+
+def read_recordings(place: Path, words: set[str]) -> list[tuple[np.ndarray, str]]:
+    """Somebody's recordings: (waveform 16 kHz, transcript in spoken words).
+
+    Args:
+        place: As ``find_recordings`` takes it.
+        words: All that the ears can write.
+
+    Raises:
+        DataError: There is none, or a transcript has other words, or none.
+    """
+    rows = []
+    for recording in find_recordings(place):
+        said = spoken_form(recording.transcript)
+        if unknown := [word for word in said if word not in words]:
+            raise DataError(
+                f"{recording.name}: {unknown[0]!r} is no word that the ears can write; leave the recording out."
+            )
+        if not said:
+            raise DataError(
+                f"{recording.name}: the transcript is empty; write what is said, or leave it out."
+            )
+        wave, _ = read_audio(recording.audio, HEAR_RATE, recording.start_s, recording.end_s)
+        rows.append((wave, " ".join(said)))
+    return rows
 
 
 @dataclass
@@ -95,6 +124,8 @@ class HearingData:
             on a conversation drawn before them.
         lexicon: Gives the phones of transcripts, for ears that read them.
         follow_share: Share of follow-ups among rows that are neither digits nor noise, beside those drawn anyway.
+        own: Somebody's recordings (``read_recordings``), who is one more real speaker: all ten digits give strings
+            and sums too, the rest is learned as it is.
     """
 
     def __init__(
@@ -109,6 +140,7 @@ class HearingData:
         more_speech: Sequence[Path] = (),
         lexicon: Lexicon | None = None,
         follow_share: float = 0.0,
+        own: Path | None = None,
     ) -> None:
         self.tokenizer, self.mel, self.people_share, self.variety = (
             tokenizer,
@@ -145,6 +177,15 @@ class HearingData:
                     wave, _ = read_audio(path, sample_rate=HEAR_RATE)
                     self.people.setdefault((speaker, int(digit)), []).append(wave)
         self.speakers = speakers if self.people else ()
+        self.own: list[tuple[np.ndarray, str]] = []
+        if own is not None:
+            self.own = read_recordings(own, set(tokenizer.get_vocab()))
+            if {text for _, text in self.own} >= set(DIGITS):
+                for wave, text in self.own:
+                    if text in DIGITS:
+                        self.people.setdefault((OWN, DIGITS.index(text)), []).append(wave)
+                self.own = [row for row in self.own if row[1] not in DIGITS]
+            self.speakers += (OWN,)
         items = all_items()
         unseen = held_out_facts(items)
         unheard = held_out_questions(items)
@@ -169,8 +210,10 @@ class HearingData:
         return [self._wave(rng.choice(self.kinds["domain"])) for _ in range(count)]
 
     def _person(self, rng: random.Random) -> tuple[np.ndarray, str]:
-        """Real digits of one speaker: one, or a string of two to five, or a sum within synthetic words."""
+        """One of somebody's recordings; or real digits of one speaker: one, a string, or a sum in synthetic words."""
         speaker, kind = rng.choice(self.speakers), rng.random()
+        if speaker == OWN and self.own and ((OWN, 0) not in self.people or rng.random() < 0.5):
+            return rng.choice(self.own)
         if kind < 0.15 and self.carriers:
             text = rng.choice(self.sums)
         else:

@@ -20,6 +20,7 @@ $PY recipes/nano/make_speech.py --plan tune --out "$RUN/tune"
 $PY recipes/nano/make_digits.py --out "$RUN/digits"
 $PY recipes/nano/make_voices.py --voice flite:awb --utterances 3300 --short 0.25 --not-in "$SPEECH" --out "$RUN/voices/awb"
 $PY recipes/nano/make_voices.py --voice flite:slt --utterances 900 --short 1.0 --not-in "$SPEECH" --out "$RUN/voices/slt"
+$PY recipes/nano/make_speech.py --plan spoken --not-in "$SPEECH" "$RUN"/voices/* --out "$RUN/spoken"
 ears=(--faint-ears --phone-head --speech "$SPEECH" --more-speech "$RUN/more_speech" "$RUN/wide_speech"
     --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
 
@@ -54,4 +55,6 @@ $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "
     --voices default awb --out "$RUN/bundle"
 $PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
+$PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --more-speech "$RUN/spoken" --limit 240 --tests speaking \
+    --json "$RUN/speaking.json"
 $PY recipes/nano/conversations.py --model "$RUN/bundle" --n 60 --json "$RUN/conversations.json"

@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, default=Path("runs/nano/tokenizer"))
     parser.add_argument("--digits", type=Path, help="folder of the Free Spoken Digit Dataset")
+    parser.add_argument("--own", type=Path, help="somebody's recordings with a .txt beside each")
     parser.add_argument("--leave-out", choices=SPEAKERS, help="real speaker to keep for testing")
     parser.add_argument(
         "--people-share", type=float, default=0.2, help="share of real digits among hearing rows"
@@ -166,7 +167,8 @@ def main() -> None:
     speakers = tuple(s for s in SPEAKERS if s != args.leave_out)
     lexicon = default_lexicon() if args.phone_head else None
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
-                          more_speech=args.more_speech, lexicon=lexicon, follow_share=args.follow_share)  # fmt: skip
+                          more_speech=args.more_speech, lexicon=lexicon, follow_share=args.follow_share,
+                          own=args.own)  # fmt: skip
     speaking = None
     if args.voice:
         from speaking import SpeakingData

@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-for recipe in ("nano", "add_voice"):
+for recipe in ("nano", "add_voice", "own_voice"):
     sys.path.append(str(Path(__file__).parents[2] / "recipes" / recipe))

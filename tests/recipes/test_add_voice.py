@@ -18,7 +18,7 @@ import pytest
 import torch
 from aligning import PhoneAligner
 from safetensors.torch import load_file
-from voice_rows import find_recordings, prepare, trim
+from voice_rows import prepare, trim
 from voice_training import Lesson, Settings, draw_alike, lay_out, replayed
 
 import vivavoce
@@ -139,21 +139,6 @@ def write_set(folder: Path, items: list[tuple[np.ndarray, int, str | None]]) -> 
 
 def tone(seconds: float, rate: int) -> np.ndarray:
     return (0.1 * np.sin(np.arange(round(seconds * rate)) * 0.1)).astype(np.float32)
-
-
-def test_sets_without_transcripts_or_without_anything_are_refused(tmp_path: Path) -> None:
-    path = write_set(tmp_path, [(tone(1.0, 24_000), 24_000, None)])
-    with pytest.raises(DataError, match="no transcript"):
-        find_recordings(path)
-    with pytest.raises(DataError, match="does not exist"):
-        find_recordings(tmp_path / "nothing")
-
-
-def test_sound_files_with_texts_beside_them_are_a_set(tmp_path: Path) -> None:
-    write_audio(tmp_path / "a.wav", tone(1.0, 24_000), 24_000)
-    (tmp_path / "a.txt").write_text("Good morning.\n")
-    (found,) = find_recordings(tmp_path)
-    assert found.transcript.strip() == "Good morning."
 
 
 def test_why_recordings_are_put_aside_is_told(tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ import torch
 import torch.nn.functional as F
 from accents import PHONEMES, RESPELLED, accented
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
-from hearing import HEAR_RATE, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
+from hearing import HEAR_RATE, OWN, SILENCE_S, WIDTH_STEP, HearingData, cut_ends
 from make_digits import CARRIERS, plan
 from make_speech import write_shards
+from make_tokenizer import build
 from network import ctc_loss
 from speech_data import SpeechShards
 from speech_plans import HELD_OUT_VOICES
 from tests.recipes.tones import tone
 
 from vivavoce.audio.files import write_audio
+from vivavoce.base.errors import DataError
 from vivavoce.models.clips import ClipReader
 from vivavoce.models.config import EmbeddingsIn
 from vivavoce.tokens.phones import default_lexicon, phone_ids
@@ -38,7 +40,7 @@ class Words:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> HearingData:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("speech")
     row = {"split": "train", "voice": "flite:slt", "answer": "x", "seed": 1}
     rows = [{**row, "kind": kind, "text": "what is one plus one"} for kind in ("talk", "digit")]
@@ -48,7 +50,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> HearingData:
     people.mkdir()
     for digit in range(10):
         write_audio(people / f"{digit}_lucas_0.wav", np.full(800, 0.1, np.float32), HEAR_RATE)
-    return HearingData(root / "first", people, Words(), ("lucas",), 0.5, root / "more")
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> HearingData:
+    return HearingData(folder / "first", folder / "people", Words(), ("lucas",), 0.5, folder / "more")
 
 
 def test_every_accent_says_every_digit() -> None:
@@ -90,6 +97,30 @@ def test_sums_around_real_digits_keep_to_what_is_trained(data: HearingData) -> N
     sums = {text for text in drawn if not set(text.split()) <= set(DIGITS)}
     assert 15 < sum(text in sums for text in drawn) < 90
     assert not sums & never and sums <= {i.question for i in items}
+
+
+def test_recordings_of_ones_own_are_one_more_person(folder: Path, tmp_path: Path) -> None:
+    """Sentences as they are; ten digits give strings and sums too."""
+    sound = lambda name, text: (  # noqa: E731
+        write_audio(tmp_path / f"{name}.wav", np.full(1600, 0.1, np.float32), HEAR_RATE),
+        (tmp_path / f"{name}.txt").write_text(text),
+    )
+    tokenizer = build()
+    speech, digits = folder / "first", folder / "people"
+    sound("a", "What is one plus one?")
+    first = HearingData(speech, None, tokenizer, own=tmp_path)
+    assert first.speakers == (OWN,) and first._person(random.Random(0))[1] == "what is one plus one"
+    for number, digit in enumerate(DIGITS):
+        sound(digit, digit if number % 2 else str(number))
+    both = HearingData(speech, digits, tokenizer, ("lucas",), own=tmp_path)
+    assert both.speakers == ("lucas", OWN) and len(both.own) == 1
+    alone = HearingData(speech, None, tokenizer, own=tmp_path)
+    drawn = Counter(alone._person(random.Random(seed))[1] for seed in range(300))
+    assert 100 < drawn.pop("what is one plus one") < 200
+    assert set(DIGITS) <= set(drawn) and max(len(text.split()) for text in drawn) == 5
+    sound("z", "supercalifragilistic")
+    with pytest.raises(DataError, match=r"z\.wav: 'supercalifragilistic'"):
+        HearingData(speech, None, tokenizer, own=tmp_path)
 
 
 def test_equal_seeds_give_equal_batches(data: HearingData) -> None:
