@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,11 @@ from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from hearing import read_recordings
 from make_tokenizer import build
 from record_synthetic import main, texts
+from safetensors.torch import load_file
+
+import vivavoce
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_texts_are_digits_and_questions_that_nobody_is_tested_on() -> None:
@@ -25,3 +33,25 @@ def test_what_is_recorded_can_be_learned(tmp_path: Path, monkeypatch: pytest.Mon
     main()
     rows = read_recordings(tmp_path, set(build().get_vocab()))
     assert [text for _, text in rows] == texts(2) and all(len(wave) > 3000 for wave, _ in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng"
+)
+def test_ears_learn_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recordings, out = tmp_path / "recordings", tmp_path / "out"
+    monkeypatch.setattr(
+        "sys.argv", ["x", "--voice", "flite:rms", "--sentences", "2", "--out", str(recordings)]
+    )
+    main()
+    about = {"PY": sys.executable, "STEPS": "2", "SCALE": "0.01", "PYTHONPATH": str(ROOT / "src")}
+    script = ROOT / "recipes/own_voice/teach.sh"
+    subprocess.run([script, recordings, out], env=os.environ | about, check=True, cwd=tmp_path)
+    bundle = Path(vivavoce.__file__).parent / "bundle" / "nano"
+    before, after = (load_file(folder / "model.safetensors") for folder in (bundle, out / "bundle"))
+    assert before.keys() == after.keys()
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"audio_encoder", "connector"}
+    model = vivavoce.load(str(out / "bundle"))
+    assert model.voices == vivavoce.load("nano").voices and model.transcribe(bundle / "question.wav").text
