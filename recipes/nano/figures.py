@@ -47,7 +47,7 @@ class Figure:
         return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
 
     def as_json(self) -> dict[str, Any]:
-        row = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        row = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(self).items()}
         return {**row, "passed": self.passed}
 
 

@@ -70,7 +70,7 @@ def test_word_error_pools_words_and_bootstraps_sentences() -> None:
 def test_figures_are_plain_json() -> None:
     rows = [word_error("t", "n", [("a b c", "a c")], "<= 0.08"), share("t", "n", [True], ">= 0.5")]
     read = json.loads(json.dumps([f.as_json() for f in rows]))
-    assert [(r["value"], r["n"], r["passed"]) for r in read] == [(0.3333, 1, False), (1.0, 1, True)]
+    assert [(r["value"], r["n"], r["passed"]) for r in read] == [(0.333333, 1, False), (1.0, 1, True)]
 
 
 def test_a_figure_without_trials_never_passes() -> None:
