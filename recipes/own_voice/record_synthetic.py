@@ -2,7 +2,8 @@
 
 python recipes/own_voice/record_synthetic.py --voice flite:rms --out runs/own_voice/rms
 
-Each digit once and questions of the bundle's domain, none of those that it is tested on.
+Each digit once and questions of the bundle's domain, none of those held out from all training. Held-out voices are
+tried on others too: give the folder to evaluate.py as --recorded, so that what was recorded is not tried.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ PY=${PY:-python}
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 mkdir -p "$out/tokenizer" && cp "$BUNDLE"/{tokenizer.json,tokenizer_config.json,chat_template.jinja} "$out/tokenizer/"
+$PY recipes/own_voice/check_recordings.py "$recordings" --tokenizer "$out/tokenizer"
 # synthetic speech beside the recordings, so that what was known stays
 $PY recipes/nano/make_speech.py --scale "${SCALE:-0.2}" --out "$out/speech"
 $PY recipes/nano/make_digits.py --scale "${SCALE:-0.2}" --out "$out/digits"

@@ -267,6 +267,12 @@ def test_texts_that_training_drew_too_are_left_out(shards: Path) -> None:
     assert [row["text"] for row in speech.spoken()] == ["the river is golden"]
 
 
+def test_what_was_recorded_is_not_tried_in_held_out_voices(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "0.txt").write_text("nine\n")
+    figures = evaluation(Listener(Speech(shards)), shards, recorded=tmp_path).run("voices")
+    assert figures[0].n == 9 and evaluation(Listener(Speech(shards)), shards).run("voices")[0].n == 12
+
+
 def test_further_spoken_texts_are_tried_but_for_those_that_a_voice_learned(
     shards: Path, tmp_path: Path
 ) -> None:
@@ -315,7 +321,15 @@ class Listener:
 
 
 def evaluation(model: object, folder: Path, **options: object) -> Evaluation:
-    args = {"limit": None, "speaker": None, "speech": folder, "more_speech": [], "digits": None, **options}
+    args = {
+        "limit": None,
+        "speaker": None,
+        "speech": folder,
+        "more_speech": [],
+        "recorded": None,
+        "digits": None,
+        **options,
+    }
     return Evaluation(model, argparse.Namespace(**args))
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import check_recordings
+import numpy as np
 import pytest
 from domain import DIGITS, all_items, held_out_facts, held_out_questions
 from hearing import read_recordings
@@ -16,6 +18,7 @@ from record_synthetic import main, texts
 from safetensors.torch import load_file
 
 import vivavoce
+from vivavoce.audio.files import write_audio
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +36,22 @@ def test_what_is_recorded_can_be_learned(tmp_path: Path, monkeypatch: pytest.Mon
     main()
     rows = read_recordings(tmp_path, set(build().get_vocab()))
     assert [text for _, text in rows] == texts(2) and all(len(wave) > 3000 for wave, _ in rows)
+
+
+def test_recordings_are_checked_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(vivavoce.__file__).parent / "bundle" / "nano"
+    monkeypatch.setattr("sys.argv", ["x", str(tmp_path), "--tokenizer", str(bundle)])
+    for name, text in (("a", "seven"), ("b", "What is 1 plus 1?")):
+        write_audio(tmp_path / f"{name}.wav", np.full(8000, 0.1, np.float32), 16_000)
+        (tmp_path / f"{name}.txt").write_text(text)
+    check_recordings.main()
+    said = capsys.readouterr().out
+    assert said.startswith("2 recordings, 1 s") and "no zero, one, two" in said and "seven" not in said
+    (tmp_path / "b.txt").write_text("blancmange")
+    with pytest.raises(SystemExit, match=r"b\.wav: 'blancmange'.*leave the recording out"):
+        check_recordings.main()
 
 
 @pytest.mark.slow
