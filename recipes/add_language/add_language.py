@@ -23,10 +23,10 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "nano"))
 import checkpoint
-from growing import grow_phones, grow_tokens
+from grow import grown, language_tokenizer
 from hearing import HearingBatch, HearingData
-from language_data import LANGUAGES, LanguageHearing, lay_out_speaker
-from make_tokenizer import extended
+from language_data import LanguageHearing, language_voice, lay_out_speaker
+from languages import LANGUAGES
 from network import Nano
 from speaking import SpeakingData
 from torch import Tensor
@@ -35,9 +35,8 @@ from vivavoce.base.records import write_record
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.voice.aligned import AlignedVoice
-from vivavoce.models.voice.tables import fit_voices
 from vivavoce.models.voice.teaching import Teacher
-from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, load_lexicon
+from vivavoce.tokens.phones import load_lexicon
 
 WARM_STEPS = 10
 
@@ -89,40 +88,29 @@ class Lesson:
         self.args, language = args, LANGUAGES[args.language]
         self.bundle, self.processor = load_speech_lm(args.bundle, device="cpu")
         old_voice = self.bundle.voice.config
-        added = [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *language.vocabulary()]
-        self.tokenizer = extended(self.processor.tokenizer, added)
-        self.lexicon_path = args.recordings / f"lexicon_{args.language}.txt"
-        self.voice_config = replace(
-            old_voice, num_phones=len(ALL_PHONES), voices=(*old_voice.voices, args.language), own_pace=True
-        )
+        self.tokenizer = language_tokenizer(self.processor.tokenizer, language)
+        self.voice_config = language_voice(old_voice, language)
         self.model = Nano(len(self.tokenizer), self.bundle.audio_encoder.config.faint_decades > 0)
         self.model.add_voice(self.voice_config)
         weights = {name: value.float() for name, value in self.bundle.state_dict().items()}
-        self.model.load_state_dict(self._grown(weights, language))
+        weights = grown(weights, len(self.processor.tokenizer), self.tokenizer, self.voice_config, language,
+                        meanings=not args.no_meanings, seed=args.seed)  # fmt: skip
+        self.model.load_state_dict(weights)
         self.hearing = LanguageHearing(args.recordings, args.minutes, language, self.tokenizer)
-        self.old = HearingData(args.old_speech, args.digits, self.tokenizer)
-        codec, lexicon = self.processor.codec_out, load_lexicon(self.lexicon_path)
+        self.old: list[HearingData] = [HearingData(args.old_speech, args.digits, self.tokenizer)]
+        codec, lexicon = self.processor.codec_out, load_lexicon(self.hearing.lexicon_path)
         teacher = Teacher(AlignedVoice(replace(self.voice_config, depth_layers=0)), self.tokenizer)
         self.laid = lay_out_speaker(self.hearing, lexicon, codec, teacher, len(old_voice.voices))
         self.teacher = teacher
         self.old_voice = SpeakingData(args.old_voice, self.tokenizer)
+        for name, folder in (pair.split("=", 1) for pair in args.keep):
+            kept = LanguageHearing(Path(folder), args.minutes, LANGUAGES[name], self.tokenizer)
+            self.old.append(kept)
+            voice, said = old_voice.voices.index(name), load_lexicon(kept.lexicon_path)
+            self.old_voice.rows[voice] = lay_out_speaker(kept, said, codec, teacher, voice)
         kept_aside = sum(len(batch.transcripts) for batch in self.hearing.valid)
         print(f"{self.hearing.minutes:.1f} minutes: {len(self.hearing.used)} recordings, {len(self.laid)} of them to "
               f"speak like, {kept_aside} kept aside; {len(self.tokenizer)} tokens", flush=True)  # fmt: skip
-
-    def _grown(self, weights: dict[str, Tensor], language) -> dict[str, Tensor]:
-        """The bundle's weights with rows for new words, phones and the new voice."""
-        get, old = self.tokenizer.convert_tokens_to_ids, len(self.processor.tokenizer)
-        names = self.tokenizer.convert_ids_to_tokens(list(range(old, len(self.tokenizer))))
-        alike = {f"<|ph_{p}|>": [f"<|ph_{q}|>" for q in qs.split()] for p, qs in language.LIKE_PHONES.items()}
-        if not self.args.no_meanings:
-            alike |= {word: [meaning] for word, meaning in language.meanings().items()}
-        weights = grow_tokens(
-            weights, len(names) + old, [get(alike.get(n, [])) for n in names], self.args.seed
-        )
-        phones = [[PHONES.index(q) for q in language.LIKE_PHONES[p].split()] for p in ADDED_PHONES]
-        weights = grow_phones(weights, len(ALL_PHONES), phones, self.args.seed)
-        return fit_voices(weights, self.voice_config, "voice.")
 
     def step(self, step: int) -> dict[str, float]:
         """Gradients of one step; what its tasks lost."""
@@ -131,22 +119,24 @@ class Lesson:
         def rng(task: str) -> random.Random:
             return random.Random(f"{task} {args.seed} {step}")
 
-        for name, data, size in (("hear", self.hearing, args.batch), ("hear old", self.old, args.replay)):
-            for batch in data.batch(rng(name), size, 0.5) if size else ():
+        old = len(self.old)
+        for name, data, size in (("hear", [self.hearing], args.batch), ("hear old", self.old, args.replay)):
+            draws = rng(name)
+            for batch in (b for d in data for b in d.batch(draws, size // len(data), 0.5) if size):
                 share = len(batch.transcripts) / size
                 losses[name] = losses.get(name, 0.0) + self._learn(share * sum(self._heard(batch)))
-        for name, reading, size in (
-            ("read", self.hearing.reading, args.text_batch), ("read old", self.old.reading, args.text_replay),
-        ):  # fmt: skip
+        readings = [("read", self.hearing.reading, args.text_batch, 1.0)]
+        readings += [("read old", data.reading, args.text_replay // old, 1 / old) for data in self.old]
+        for name, reading, size, weight in readings:
             with torch.autocast("cpu", torch.bfloat16):
-                loss = self.model.text_loss(*reading.batch(rng(name), size))
-            losses[name] = self._learn(loss)
+                loss = weight * self.model.text_loss(*reading.batch(rng(name), size))
+            losses[name] = losses.get(name, 0.0) + self._learn(loss)
         if args.speak_batch and self.laid:
             torch.manual_seed(rng("drop").getrandbits(32))
             draws = rng("speak")
             rows = [draws.choice(self.laid) for _ in range(args.speak_batch)]
-            old = self.old_voice.batch(draws, max(1, args.speak_batch // 2))
-            for name, spoken in (("speak", self.teacher.collate(rows, 0.15)), ("speak old", old)):
+            before = self.old_voice.batch(draws, max(len(self.old_voice.rows), args.speak_batch // 2))
+            for name, spoken in (("speak", self.teacher.collate(rows, 0.15)), ("speak old", before)):
                 with torch.autocast("cpu", torch.bfloat16):
                     codes, durations = self.model.speaking_loss(spoken)
                 losses[name] = self._learn(codes + 0.2 * durations)
@@ -216,11 +206,11 @@ class Lesson:
         config.audio_in = replace(config.audio_in, encoder={
             **config.audio_in.encoder, "vocab_size": len(self.tokenizer)})  # fmt: skip
         config.text_config.vocab_size = len(self.tokenizer)
-        grown = type(self.bundle)(config)
-        grown.load_state_dict(self.model.state_dict())
-        grown.half().save_pretrained(folder)
+        made = type(self.bundle)(config)
+        made.load_state_dict(self.model.state_dict())
+        made.half().save_pretrained(folder)
         SpeechProcessor.for_config(self.tokenizer, config, self.processor.folder).save_pretrained(folder)
-        shutil.copy(self.lexicon_path, folder)
+        shutil.copy(self.hearing.lexicon_path, folder)
         return folder
 
 
@@ -240,6 +230,8 @@ def main() -> None:
         "--old-voice", type=Path, default=Path("runs/nano2/voices.pt"), help="of prepare_voice.py"
     )
     parser.add_argument("--digits", type=Path, help="real digits, to keep hearing them")
+    parser.add_argument("--keep", nargs="*", default=[], metavar="LANGUAGE=RECORDINGS",
+                        help="languages that were added before, with their recordings")  # fmt: skip
     parser.add_argument("--steps", type=int, default=260, help="at most")
     parser.add_argument("--cool", type=int, default=80, help="the last steps, of falling rate")
     parser.add_argument("--batch", type=int, default=16)

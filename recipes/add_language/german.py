@@ -1,28 +1,12 @@
-"""The worked example: a closed everyday domain in German, and how its sounds are written with the voice's phones.
-
-Another language needs a module with the same five names: ``LANGUAGE``, ``VOICES``, ``items``, ``outside`` and
-``PHONES_OF`` (espeak-ng's IPA -> phones of tokens/phones.py). Words are written twice: as they are spelled, for the
-synthesizer, and folded to a-z as the product folds typed text ("fünf" -> "funf"), for tokens.
-"""
+"""German: a closed everyday domain, and how its sounds are written with the voice's phones."""
 
 # ruff: noqa: RUF001 - IPA
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 from domain import Item
+from language import Language, pairs, sums
 
-from vivavoce.tokens.spoken_tables import fold
-
-LANGUAGE = "german"
-SPEAKER = "de"
-"""The espeak-ng voice that the model learns to speak with."""
-
-VOICES = tuple(f"de+{v}" for v in "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split())
-NEW_VOICES = ("de+linda", "de+max", "de+m8")
-"""Never heard in training."""
-
+VARIANTS = "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split()
 ONES = "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
 TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
 DAYS = "montag dienstag mittwoch donnerstag freitag samstag sonntag".split()
@@ -64,14 +48,6 @@ PHONES_OF = {
     "s": "s", "ʃ": "sh", "t": "t", "v": "v", "w": "v", "x": "ach", "ç": "ich", "z": "z", "ʒ": "zh", "θ": "th",
 }  # fmt: skip
 """IPA of espeak-ng -> phones; the longest match counts, lengths and stresses are dropped."""
-
-
-LIKE_PHONES = {
-    "ue": "iy uw", "oe": "er ow", "ee": "ey ih", "oo": "ow ao", "ich": "sh hh", "ach": "hh k",
-    "rr": "r hh", "ar": "er ah",
-}  # fmt: skip
-"""Phones of ADDED_PHONES -> older ones that they start like."""
-
 MEANINGS = (
     "null zero, eins one, zwei two, drei three, vier four, fünf five, sechs six, sieben seven, acht eight, neun nine, "
     "zehn ten, elf eleven, zwölf twelve, dreizehn thirteen, vierzehn fourteen, fünfzehn fifteen, sechzehn sixteen, "
@@ -83,12 +59,6 @@ MEANINGS = (
     "klein small, alt old, jung young, gut good, schlecht bad, schwarz black, weiß white, rot red, grün green, "
     "blau blue, gelb yellow, braun brown, hallo hello, farbe color, hauptstadt capital, gegenteil opposite"
 )
-"""Words whose embedding starts like that of an English one; all others start at the mean. Optional."""
-
-
-def words_of(text: str) -> str:
-    """Spelled text as the words that tokens name: folded, lower case."""
-    return fold(text.lower())[0]
 
 
 def number(n: int) -> str:
@@ -101,15 +71,10 @@ def number(n: int) -> str:
     return ten if n % 10 == 0 else f"{'ein' if n % 10 == 1 else ONES[n % 10]}und{ten}"
 
 
-def items() -> list[Item]:
+def questions() -> list[Item]:
     """Every closed question."""
     rows = [Item("talk", q, a, q) for q, a in TALK]
-    sums = [("plus", a, b, a + b) for a in range(11) for b in range(11)]
-    sums += [("minus", a, b, a - b) for a in range(11) for b in range(a + 1)]
-    sums += [("mal", a, b, a * b) for a in range(10) for b in range(10)]
-    for op, a, b, c in sums:
-        body = f"{number(a)} {op} {number(b)}"
-        rows += [Item("sum", f"{form}{body}", number(c), body) for form in ("was ist ", "wie viel ist ")]
+    rows += sums(number, ("plus", "minus", "mal"), ("was ist ", "wie viel ist "))
     for n in range(99):
         rows.append(Item("neighbour", f"was kommt nach {number(n)}", number(n + 1), f"nach {n}"))
         rows.append(Item("number", number(n), number(n), f"zahl {n}"))
@@ -119,67 +84,19 @@ def items() -> list[Item]:
                 Item("calendar", f"{what} kommt nach {name}", names[(i + 1) % len(names)], f"nach {name}")
             )
             rows.append(Item("calendar", f"{what} kommt vor {name}", names[i - 1], f"vor {name}"))
-    for a, b in _pairs(OPPOSITES):
+    for a, b in pairs(OPPOSITES):
         for x, y in ((a, b), (b, a)):
             for form in ("was ist das gegenteil von", "das gegenteil von"):
                 rows.append(Item("opposite", f"{form} {x}", y, f"gegenteil {x}"))
     rows += [
-        Item("color", f"welche farbe hat {thing}", color, f"farbe {thing}") for thing, color in _pairs(COLORS)
+        Item("color", f"welche farbe hat {thing}", color, f"farbe {thing}") for thing, color in pairs(COLORS)
     ]
-    for country, city in _pairs(CAPITALS):
+    for country, city in pairs(CAPITALS):
         rows.append(Item("capital", f"was ist die hauptstadt von {country}", city, f"hauptstadt {country}"))
     return rows
 
 
-def outside(rng: random.Random) -> str:
-    """A sentence that must be refused."""
-    return " ".join(rng.choice(OUTSIDE[slot].split("|")) for slot in ("wer", "tut", "was", "wann"))
-
-
-def held_out_facts(share: float = 0.1, seed: int = 7) -> set[str]:
-    """Sums that are never trained, typed or spoken."""
-    facts = sorted({i.fact for i in items() if i.kind == "sum"})
-    return set(random.Random(seed).sample(facts, int(len(facts) * share)))
-
-
-def held_out_questions(share: float = 0.12, seed: int = 8) -> set[str]:
-    """Questions that are never heard in training; every word of theirs is heard in others."""
-    questions = sorted({i.question for i in items() if i.kind in ("sum", "neighbour", "opposite")})
-    kept = set(random.Random(seed).sample(questions, int(len(questions) * share)))
-    heard = {word for i in items() if i.question not in kept for word in i.question.split()}
-    return {q for q in kept if set(q.split()) <= heard}
-
-
-def meanings() -> dict[str, str]:
-    """Folded word -> the English word that its embedding starts like."""
-    return {words_of(a): b for a, b in _pairs(MEANINGS)}
-
-
-def vocabulary() -> list[str]:
-    """All words, folded, sorted."""
-    rows = [words_of(f"{i.question} {i.answer}") for i in items()]
-    return sorted(set(" ".join(rows).split()))
-
-
-def phones(ipa: str) -> list[str]:
-    """Phones of espeak-ng's IPA.
-
-    Raises:
-        ValueError: A sign that PHONES_OF lacks.
-    """
-    return list(_phones(ipa))
-
-
-def _phones(ipa: str) -> Iterator[str]:
-    at = 0
-    while at < len(ipa):
-        size = next((n for n in (2, 1) if ipa[at : at + n] in PHONES_OF), 0)
-        if size:
-            yield from PHONES_OF[ipa[at : at + size]].split()
-        elif ipa[at] not in "ˈˌː?ʔ_.-\u0303\u032f\u0329 \u0361":
-            raise ValueError(f"IPA {ipa[at]!r} in {ipa!r} has no phone; add it to PHONES_OF.")
-        at += size or 1
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    return [(a, b) for a, b in (row.strip().rsplit(" ", 1) for row in text.split(","))]
+GERMAN = Language(
+    name="german", speaker="de", voices=tuple(f"de+{v}" for v in VARIANTS), new_voices=("de+linda", "de+max", "de+m8"),
+    number=number, questions=questions, outside_words=OUTSIDE, phones_of=PHONES_OF, meaning_pairs=MEANINGS,
+)  # fmt: skip

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from types import ModuleType
 
-import german
 import torch
 from hearing import HearingData
+from language import Language
+from languages import LANGUAGES
 from prepare_voice import read_times
+from reading import Conversations
+from speaking import SpeakingData
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 
+from vivavoce.base.errors import ConfigError
 from vivavoce.codecs.contract import Codec
+from vivavoce.codecs.loading import load_codec
+from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.models.voice.teaching import Teacher, Utterance, slot_frames
 from vivavoce.models.voice.word_alignment import align_words
-from vivavoce.tokens.phones import Lexicon
+from vivavoce.tokens.phones import ALL_PHONES, Lexicon, load_lexicon
 
-LANGUAGES: dict[str, ModuleType] = {german.LANGUAGE: german}
 VALID_SHARE, LEAST_VALID, MOST_VALID = 0.1, 8, 32
+
+
+def language_voice(voice: AlignedVoiceConfig, language: Language) -> AlignedVoiceConfig:
+    """The bundle's voice with all phones and one more speaker, named after the language.
+
+    Raises:
+        ConfigError: The voice speaks the language already.
+    """
+    if language.name in voice.voices:
+        raise ConfigError(
+            f"the bundle speaks {language.name} already; add another language, or start from another."
+        )
+    names = (*voice.voices, language.name)
+    return replace(voice, num_phones=len(ALL_PHONES), voices=names, own_pace=True)
 
 
 def first_minutes(rows: list[dict], minutes: float) -> list[dict]:
@@ -36,9 +55,16 @@ def first_minutes(rows: list[dict], minutes: float) -> list[dict]:
 
 
 class Reading:
-    """Typed questions of the language, in the form of ``reading.Conversations``; at most two turns."""
+    """Typed questions of the language, in the form of ``reading.Conversations``; at most two turns.
 
-    def __init__(self, language: ModuleType, tokenizer) -> None:
+    Args:
+        language: Of the recordings.
+        tokenizer: With its words.
+        other: The bundle's own conversations, where turns of both are mixed: a fifth of the turns are of it then.
+    """
+
+    def __init__(self, language: Language, tokenizer, other: Conversations | None = None) -> None:
+        self.other = other
         unseen = language.held_out_facts()
         by_kind: dict[str, list[tuple[str, str]]] = {}
         for item in language.items():
@@ -52,6 +78,9 @@ class Reading:
 
     def turn(self, rng: random.Random) -> tuple[str, str]:
         """A question with its answer; half are sums."""
+        if self.other and rng.random() < 0.2:
+            turn = self.other.opening(rng)
+            return turn.question, turn.answer
         return rng.choice(self.by_kind["sum" if rng.random() < 0.5 else rng.choice(list(self.by_kind))])
 
     def turn_ids(self, question: str, answer: str) -> list[int]:
@@ -83,11 +112,20 @@ class LanguageHearing(HearingData):
     Args:
         folder: Of make_language_speech.py.
         minutes: How much of it.
-        language: Its module.
+        language: Of the recordings.
         tokenizer: With its words.
+        other: As ``Reading`` takes it.
     """
 
-    def __init__(self, folder: Path, minutes: float, language: ModuleType, tokenizer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float,
+        language: Language,
+        tokenizer,
+        other: Conversations | None = None,
+    ) -> None:
+        self.language, self.lexicon_path = language, folder / f"lexicon_{language.name}.txt"
         super().__init__(folder, None, tokenizer)
         self.shards = SpeechShards(folder)
         self.used = first_minutes(self.shards.rows, minutes)
@@ -105,12 +143,19 @@ class LanguageHearing(HearingData):
         counts = Counter(word for row in kinds["domain"] for word in row["text"].split())
         rarity = (min(counts[word] for word in row["text"].split()) ** -0.25 for row in kinds["domain"])
         self.domain_weights = list(accumulate(rarity))
-        self.reading = Reading(language, tokenizer)  # type: ignore[assignment]
+        self.reading = Reading(language, tokenizer, other)  # type: ignore[assignment]
         drawn = [(self._wave(row), row["text"]) for row in valid]
         drawn.sort(key=lambda row: len(row[0]))
         self.valid = [
             self._collate(drawn[i : i + 16], random.Random(0), 0.0) for i in range(0, len(drawn), 16)
         ]
+
+    def teach_voice(self, speaking: SpeakingData, spoken: bool) -> None:
+        """Give ``speaking`` the language's voice; with its utterances in the embedded codec's codes if ``spoken``."""
+        speaking.add_voice(language_voice(speaking.voice_config, self.language), self.tokenizer)
+        if spoken:
+            lexicon, voice = load_lexicon(self.lexicon_path), len(speaking.voice_config.voices) - 1
+            speaking.rows[voice] = lay_out_speaker(self, lexicon, load_codec("nano"), speaking.teacher, voice)
 
     @property
     def minutes(self) -> float:
@@ -131,3 +176,15 @@ def lay_out_speaker(
             if aligned is not None:
                 laid.append(teacher.lay_out(words, aligned, frames, voice, lexicon))
     return laid
+
+
+def further_language(name: str, folder: Path, tokenizer, other: Conversations) -> LanguageHearing:
+    """All recordings of a language, whose typed turns are mixed with those of ``other``.
+
+    Args:
+        name: One of ``LANGUAGES``.
+        folder: Of make_language_speech.py.
+        tokenizer: With its words (grow.py).
+        other: The bundle's own conversations.
+    """
+    return LanguageHearing(folder, float("inf"), LANGUAGES[name], tokenizer, other)

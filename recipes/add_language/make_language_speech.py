@@ -19,8 +19,10 @@ import numpy as np
 import soxr
 
 sys.path.append(str(Path(__file__).parents[1] / "nano"))
-import german
+from domain import Item
 from espeak_times import pronounce, speak
+from language import Language
+from languages import LANGUAGES
 from make_speech import write_shards
 from speech_data import RATE
 
@@ -38,71 +40,79 @@ KINDS = {
 TESTS = 150
 
 
-def plan(minutes: float, seed: int = 3) -> list[dict]:
+def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
     """All recordings to make, tests first."""
     rng = random.Random(seed)
-    facts, kept = german.held_out_facts(), german.held_out_questions()
-    items = german.items()
+    facts, kept = language.held_out_facts(), language.held_out_questions()
+    items = language.items()
     known = [i for i in items if i.fact not in facts and i.question not in kept]
     new = [i for i in items if i.fact in facts or i.question in kept]
-    by_kind: dict[str, list[german.Item]] = {}
+    by_kind: dict[str, list[Item]] = {}
     for item in known:
         by_kind.setdefault(item.kind, []).append(item)
     jobs: list[dict] = []
 
     def add(split: str, voice: str, kind: str, text: str, answer: str) -> None:
-        row = {"split": split, "voice": voice, "kind": kind, "said": text, "text": german.words_of(text)}
-        jobs.append({**row, "answer": german.words_of(answer), "seed": rng.randrange(1 << 30)})
+        row = {
+            "language": language.name,
+            "split": split,
+            "voice": voice,
+            "kind": kind,
+            "said": text,
+            "text": language.words_of(text),
+        }
+        jobs.append({**row, "answer": language.words_of(answer), "seed": rng.randrange(1 << 30)})
 
-    def draw() -> german.Item:
+    def draw() -> Item:
         return rng.choice(by_kind[rng.choices(list(KINDS), list(KINDS.values()))[0]])
 
     for _ in range(TESTS):
         item = rng.choice(new)
-        add("test_sentence", rng.choice(german.VOICES), item.kind, item.question, item.answer)
+        add("test_sentence", rng.choice(language.voices), item.kind, item.question, item.answer)
         item = draw()
-        add("test_voice", rng.choice(german.NEW_VOICES), item.kind, item.question, item.answer)
+        add("test_voice", rng.choice(language.new_voices), item.kind, item.question, item.answer)
     for _ in range(60):
-        add("test_spoken", german.SPEAKER, "spoken", rng.choice(new).question, "")
-        add("test_unknown", rng.choice(german.NEW_VOICES), "unknown", german.outside(rng), "")
+        add("test_spoken", language.speaker, "spoken", rng.choice(new).question, "")
+        add("test_unknown", rng.choice(language.new_voices), "unknown", language.outside(rng), "")
     for i in range(int(minutes * 60 / SECONDS)):
         item, place = draw(), i % 10
         if place < 4:  # the speaker: questions, and answers, which only the voice learns from
-            answer = item.answer if rng.random() < 0.5 else german.number(rng.randrange(100))
+            answer = item.answer if rng.random() < 0.5 else language.number(rng.randrange(100))
             question = place < 2
-            add("train", german.SPEAKER, item.kind if question else "answer", item.question if question else answer,
+            add("train", language.speaker, item.kind if question else "answer", item.question if question else answer,
                 item.answer if question else "")  # fmt: skip
         elif place == 4:
-            add("unknown", rng.choice(german.VOICES), "unknown", german.outside(rng), "")
+            add("unknown", rng.choice(language.voices), "unknown", language.outside(rng), "")
         elif place == 5 and i % 20 == 5:
-            word = german.number(rng.randrange(13))
-            add("train", rng.choice(german.VOICES), "digit", word, word)
+            word = language.number(rng.randrange(13))
+            add("train", rng.choice(language.voices), "digit", word, word)
         else:
-            add("train", rng.choice(german.VOICES), item.kind, item.question, item.answer)
+            add("train", rng.choice(language.voices), item.kind, item.question, item.answer)
     return jobs
 
 
 def record(job: dict) -> tuple[dict, np.ndarray | None]:
     """Speak one; the speaker's at one rate and pitch and with phone times, the others' perturbed."""
     rng = random.Random(job["seed"])
-    own = job["voice"] == german.SPEAKER
+    language = LANGUAGES[job["language"]]
+    own = job["voice"] == language.speaker
     speed, pitch = (150, 50) if own else (rng.randrange(120, 195), rng.randrange(25, 75))
     samples, rate, sounds = speak(job["said"], job["voice"], speed, pitch)
     samples = soxr.resample(samples, rate, RATE, quality="MQ")
     if own:
-        job["phones"] = timed_phones(sounds, len(samples) / RATE)
+        job["phones"] = timed_phones(language, sounds, len(samples) / RATE)
     gain = 0.07 * (1.0 if own else rng.uniform(0.6, 1.4))
     samples = samples / np.sqrt(float((samples**2).mean()) + 1e-9) * gain
     peak = float(np.abs(samples).max())
     return job, (samples * (min(1.0, 0.98 / peak) * 32767)).astype(np.int16)
 
 
-def timed_phones(sounds: list[tuple[str, float]], duration_s: float) -> list[str]:
+def timed_phones(language: Language, sounds: list[tuple[str, float]], duration_s: float) -> list[str]:
     """Sounds with starts -> "phone:end" items as flite writes them; a sound of two phones is halved."""
     items: list[str] = [] if not sounds or sounds[0][1] < 0.005 else [f"pau:{sounds[0][1]:.3f}"]
     ends = [start for _, start in sounds[1:]] + [duration_s]
     for (name, start), end in zip(sounds, ends, strict=True):
-        phones = german.phones(name) or ["pau"]
+        phones = language.phones(name) or ["pau"]
         if end - start < 0.002:
             continue
         for k, phone in enumerate(phones, 1):
@@ -110,13 +120,12 @@ def timed_phones(sounds: list[tuple[str, float]], duration_s: float) -> list[str
     return items
 
 
-def lexicon() -> str:
+def lexicon(language: Language) -> str:
     """Pronunciations of all words, as espeak-ng says them alone: lines of ``word phone phone``."""
-    spelled = {german.words_of(w): w for i in german.items() for w in f"{i.question} {i.answer}".split()}
-    spelled |= {
-        german.words_of(w): w for part in german.OUTSIDE.values() for w in part.replace("|", " ").split()
-    }
-    rows = ((word, german.phones(pronounce(said, german.SPEAKER))) for word, said in sorted(spelled.items()))
+    rows = (
+        (word, language.phones(pronounce(said, language.speaker)))
+        for word, said in sorted(language.spelled().items())
+    )
     return "".join(f"{word} {' '.join(phones)}\n" for word, phones in rows)
 
 
@@ -124,12 +133,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--language", choices=LANGUAGES, default="german")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    write_shards(plan(args.minutes), record, args.out, 1)
-    (args.out / f"lexicon_{german.LANGUAGE}.txt").write_text(lexicon(), encoding="utf-8")
+    language = LANGUAGES[args.language]
+    write_shards(plan(args.minutes, language), record, args.out, 1)
+    (args.out / f"lexicon_{language.name}.txt").write_text(lexicon(language), encoding="utf-8")
 
 
 if __name__ == "__main__":

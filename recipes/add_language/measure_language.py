@@ -1,12 +1,10 @@
 """What a bundle with an added language knows of it: heard, answered, refused, typed and spoken.
 
-python recipes/add_language/measure_language.py --model runs/german/m30/bundle --judge runs/german/m8/bundle \
-    --speech runs/german/speech --json runs/german/m30/german.json
+python recipes/add_language/measure_language.py --model nano --speech runs/german/speech --json runs/german/german.json
 
-The judge of the new voice is the ears of another run of the same recipe, which never heard a codec or this voice; they
-share the first edition's ears with what they judge. Its own word error on the synthesizer's originals stands beside.
-What is left of the old language
-is measured by recipes/nano/evaluate.py on the same bundle.
+The new voice is read by pocketsphinx with its English model: a closed grammar of the questions, numbers opened, words
+spelled in the English sounds that are nearest (language_judge.py). Its error on the synthesizer's originals stands
+beside. What is left of the old language is measured by recipes/nano/evaluate.py on the same bundle.
 """
 
 from __future__ import annotations
@@ -22,8 +20,10 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "nano"))
 from evaluate import plain
 from figures import Figure, print_table, share, word_error
-from language_data import LANGUAGES
+from language_judge import LanguageJudge
+from languages import LANGUAGES
 from make_language_speech import record
+from reading_back import through
 from speech_data import RATE, SpeechShards
 
 import vivavoce
@@ -75,22 +75,25 @@ def typed(model: Any, language: Any, limit: int) -> list[Figure]:
     return figures
 
 
-def speaking(model: Any, judge: Any, shards: SpeechShards, language: Any, limit: int) -> list[Figure]:
-    """Held-out questions by the new voice, and the originals, read by the judge."""
+def speaking(model: Any, shards: SpeechShards, language: Any, limit: int) -> list[Figure]:
+    """Held-out questions by the new voice, the originals, and these through the codec, read by the judge."""
+    judge, codec = LanguageJudge(language), model.processor.codec_out
     spelled = {language.words_of(i.question): i.question for i in language.items()}
     texts = sorted({row["text"] for row in shards.rows if row["split"] == "test_sentence"})[:limit]
-    pairs: dict[str, list[tuple[str, str]]] = {"originals": [], "the new voice": []}
+    pairs: dict[str, list[tuple[str, str]]] = {}
     for text in texts:
-        job = {"said": spelled[text], "voice": language.SPEAKER, "seed": 0}
+        job = {"said": spelled[text], "voice": language.speaker, "language": language.name, "seed": 0}
         original = record(job)[1]
         assert original is not None
-        said = model.say(text, voice=language.LANGUAGE)
+        said = model.say(text, voice=language.name)
+        wave = original.astype("float32") / 32768
         sounds = {
-            "originals": (original.astype("float32") / 32768, RATE),
+            "originals": (wave, RATE),
+            "originals through the codec": through(codec, wave),
             "the new voice": (said.audio, said.sample_rate),
         }
         for name, sound in sounds.items():
-            pairs[name].append((text, plain(judge.transcribe(sound).text)))
+            pairs.setdefault(name, []).append((text, judge.read(*sound)))
     return [word_error("spoken", f"word error of {name}, by the judge", rows) for name, rows in pairs.items()]
 
 
@@ -99,7 +102,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True)
-    parser.add_argument("--judge", help="without it nothing is spoken")
+    parser.add_argument("--no-voice", action="store_true", help="nothing is spoken")
     parser.add_argument("--speech", type=Path, default=Path("runs/german/speech"))
     parser.add_argument("--language", choices=LANGUAGES, default="german")
     parser.add_argument("--limit", type=int, default=150)
@@ -108,8 +111,8 @@ def main() -> None:
     torch.set_num_threads(1)
     language, shards, model = LANGUAGES[args.language], SpeechShards(args.speech), vivavoce.load(args.model)
     figures = [*hearing(model, shards, language, args.limit), *typed(model, language, args.limit)]
-    if args.judge:
-        figures += speaking(model, vivavoce.load(args.judge), shards, language, args.limit // 3)
+    if not args.no_voice:
+        figures += speaking(model, shards, language, args.limit // 2)
     print_table(figures, args.model)
     if args.json:
         args.json.write_text(json.dumps([f.as_json() for f in figures], indent=1) + "\n")

@@ -290,7 +290,7 @@ class HearingData:
         """Batches of ``size`` / 2, / 4 and / 4 rows, short and long clips apart, so that padding stays small."""
         drawn = sorted((self.draw(rng, strength) for _ in range(size)), key=lambda row: len(row[0]))
         cuts = [0, size // 2, size * 3 // 4, size]
-        return [self._collate(drawn[a:b], rng, strength) for a, b in pairwise(cuts)]
+        return [self._collate(drawn[a:b], rng, strength) for a, b in pairwise(cuts) if a < b]
 
     def _features(self, wave: np.ndarray) -> np.ndarray:
         """Log-mel [M, T] of a clip, with the silence around it that the product gives it too."""

@@ -27,7 +27,9 @@ from vivavoce.tokens.phones import PHONES
 
 QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:awb"
 GATE_FLOOR = -1.2  # log probability per token, by tune_gate.py
-DESCRIPTION = "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English."
+DESCRIPTION = (
+    "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English{more}."
+)
 
 
 def main() -> None:
@@ -38,6 +40,9 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--voices", nargs="+", default=["default"], help="names in the order of training")
+    parser.add_argument(
+        "--lexicons", type=Path, nargs="*", default=[], help="lexicon_VOICE.txt of voices in other languages"
+    )
     parser.add_argument("--faint-ears", action="store_true", help="if it was trained so")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -46,13 +51,15 @@ def main() -> None:
     weights = checkpoint.weights(args.lm)
     weights = {key: value for key, value in weights.items() if not key.startswith("phone_head.")}
     speaks = any(key.startswith("voice.") for key in weights)
+    phones = len(weights["voice.phone_embeddings.0.weight"]) - 1 if speaks else len(PHONES)
     voice = AlignedVoiceConfig(
-        text_size=trained.language_model.config.hidden_size, num_phones=len(PHONES), voices=tuple(args.voices),
+        text_size=trained.language_model.config.hidden_size, num_phones=phones, voices=tuple(args.voices),
         own_pace="voice.durations.voice.weight" in weights,
     )  # fmt: skip
     if speaks:
         trained.add_voice(voice)
     trained.load_state_dict(weights)
+    languages = [path.stem.removeprefix("lexicon_").capitalize() for path in args.lexicons]
     config = SpeechLMConfig(
         text_config=trained.language_model.config,
         audio_in={
@@ -72,7 +79,7 @@ def main() -> None:
         } if speaks else None,
         text_form="spoken",
         refusal_text="Sorry, I did not understand.",
-        description=DESCRIPTION,
+        description=DESCRIPTION.format(more="".join(f" and {name}" for name in languages)),
     )  # fmt: skip
     model = SpeechLM(config)
     model.load_state_dict(trained.state_dict(), strict=True)
@@ -80,6 +87,8 @@ def main() -> None:
     model.half().save_pretrained(args.out)
     SpeechProcessor.for_config(tokenizer, config).save_pretrained(args.out)
     shutil.rmtree(args.out / "codec", ignore_errors=True)
+    for lexicon in args.lexicons:
+        shutil.copy(lexicon, args.out)
     NanoCodec.from_folder(args.codec).save(args.out / "codec")
     waveform, rate = synthesize(QUESTION, QUESTION_VOICE)
     write_audio(args.out / "question.wav", waveform, rate)

@@ -21,8 +21,9 @@ $PY recipes/nano/make_digits.py --out "$RUN/digits"
 $PY recipes/nano/make_voices.py --voice flite:awb --utterances 3300 --short 0.25 --not-in "$SPEECH" --out "$RUN/voices/awb"
 $PY recipes/nano/make_voices.py --voice flite:slt --utterances 900 --short 1.0 --not-in "$SPEECH" --out "$RUN/voices/slt"
 $PY recipes/nano/make_speech.py --plan spoken --not-in "$SPEECH" "$RUN"/voices/* --out "$RUN/spoken"
-ears=(--faint-ears --phone-head --speech "$SPEECH" --more-speech "$RUN/more_speech" "$RUN/wide_speech"
-    --more-digits "$RUN/digits" --tokenizer "$RUN/tokenizer")
+common=(--faint-ears --speech "$SPEECH" --more-speech "$RUN/more_speech" "$RUN/wide_speech"
+    --more-digits "$RUN/digits")
+ears=("${common[@]}" --phone-head --tokenizer "$RUN/tokenizer")
 
 # two single-threaded trainings side by side; the codec is the shipped one if there are earlier weights
 codec_folder=src/vivavoce/bundle/nano/codec
@@ -52,7 +53,21 @@ $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage
     --digits "$FSDD" --voice "$RUN/voices.pt" --people-share 0.3 --follow-share 0.08 --batch 44 --second-batch 12 \
     --text-batch 40 --speak-batch 10 --steps 3300 --out "$RUN/lm"
 $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \
-    --voices default awb --out "$RUN/bundle"
+    --voices default awb --out "$RUN/english"
+
+# German: the ears first, then the mind and the voice
+german=(--language german --language-speech "$RUN/german")
+tokens=(--tokenizer "$RUN/german_start/tokenizer")
+$PY recipes/add_language/make_language_speech.py --language german --minutes 90 --out "$RUN/german"
+$PY recipes/add_language/grow.py --language german --bundle "$RUN/english" --out "$RUN/german_start"
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --ears-only --init "$RUN/german_start" "${common[@]}" \
+    "${tokens[@]}" "${german[@]}" --language-share 0.25 --digits "$FSDD" --people-share 0.25 --follow-share 0.2 \
+    --batch 40 --second-batch 40 --learning-rate 5e-4 --steps 1000 --out "$RUN/german_ears"
+$PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --freeze-ears --init "$RUN/german_ears" "${common[@]}" \
+    "${tokens[@]}" "${german[@]}" --language-share 0.3 --voice "$RUN/voices.pt" --digits "$FSDD" --people-share 0.3 --follow-share 0.1 \
+    --batch 48 --second-batch 12 --text-batch 48 --speak-batch 12 --learning-rate 5e-4 --steps 800 --out "$RUN/german_lm"
+$PY recipes/nano/package.py --lm "$RUN/german_lm" --codec "$codec_folder" "${tokens[@]}" --faint-ears \
+    --voices default awb german --lexicons "$RUN/german/lexicon_german.txt" --out "$RUN/bundle"
 $PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --more-speech "$RUN/spoken" --limit 240 --tests speaking \

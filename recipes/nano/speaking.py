@@ -42,6 +42,11 @@ class SpeakingData:
             row = self.teacher.lay_out(item["text"].split(), aligned, item["codes"], voice)
             self.rows.setdefault(voice, []).append(row)
 
+    def add_voice(self, config: AlignedVoiceConfig, tokenizer) -> None:
+        """Make room for one more voice, the last of ``config``; its utterances go to ``rows`` under its index."""
+        self.voice_config = config
+        self.teacher = Teacher(AlignedVoice(replace(config, depth_layers=0)), tokenizer)
+
     def batch(self, rng: random.Random, size: int) -> SpeakingBatch:
         """``size`` random utterances, each voice as often as the others."""
         voices = sorted(self.rows)

@@ -19,10 +19,12 @@ import argparse
 import math
 import os
 import random
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import checkpoint
 import torch
@@ -30,7 +32,6 @@ import torch.distributed as dist
 from growing import grow_tokens
 from hearing import HearingData
 from network import Nano
-from reading import Conversations
 from speech_data import SPEAKERS
 from torch import nn
 from transformers import AutoTokenizer
@@ -76,12 +77,18 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         at += grad.numel()
 
 
+def parted(size: int, share: float, parts: Sequence[Any]) -> list[tuple[Any, int]]:
+    """What a batch of ``size`` is drawn from: the bundle's own data and, if any, ``share`` of another language."""
+    other = round(size * share) if len(parts) > 1 else 0
+    return [(part, count) for part, count in zip(parts, (size - other, other), strict=False) if count]
+
+
 def hear(
-    model: Nano, data: HearingData, rng: random.Random, size: int, args: argparse.Namespace, strength: float
-) -> dict[str, float]:
+    model: Nano, data: Sequence[HearingData], rng: random.Random, size: int, args: argparse.Namespace, strength: float
+) -> dict[str, float]:  # fmt: skip
     """Backward of one hearing batch of ``size`` rows, its part of the step's; returns the losses."""
     out = {"transcript": 0.0, "ctc": 0.0, "phones": 0.0}
-    for batch in data.batch(rng, size, strength):
+    for batch in (b for d, n in parted(size, args.language_share, data) for b in d.batch(rng, n, strength)):
         share = len(batch.transcripts) / (args.batch + args.second_batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
             if args.ears_only:
@@ -95,12 +102,16 @@ def hear(
     return out
 
 
-def text(model: Nano, data: Conversations, rng: random.Random, size: int) -> dict[str, float]:
-    ids, labels = data.batch(rng, size)
-    with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
-        loss = model.text_loss(ids, labels)
-    loss.backward()
-    return {"facts": float(loss.detach())}
+def text(model: Nano, data: Sequence[Any], rng: random.Random, size: int, share: float) -> dict[str, float]:
+    """Backward of ``size`` typed conversations, ``share`` of them of another language if there is one; the loss."""
+    total = 0.0
+    for reading, count in parted(size, share, data):
+        ids, labels = reading.batch(rng, count)
+        with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
+            loss = count / size * model.text_loss(ids, labels)
+        loss.backward()
+        total += float(loss.detach())
+    return {"facts": total}
 
 
 def speak(model: Nano, data, rng: random.Random, size: int) -> dict[str, float]:
@@ -129,6 +140,11 @@ def main() -> None:
     parser.add_argument("--more-digits", type=Path, help="folder of make_digits.py")
     parser.add_argument(
         "--more-speech", type=Path, nargs="*", default=[], help="folders of make_speech.py --plan more, wide"
+    )
+    parser.add_argument("--language", help="another language to learn too, see recipes/add_language")
+    parser.add_argument("--language-speech", type=Path, help="folder of make_language_speech.py")
+    parser.add_argument(
+        "--language-share", type=float, default=0.25, help="its share of what is heard and typed"
     )
     parser.add_argument("--voice", type=Path, help="output of prepare_voice.py; without it nothing is spoken")
     parser.add_argument("--init", type=Path, help="run, or packaged model, whose weights to start from")
@@ -169,13 +185,22 @@ def main() -> None:
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
                           more_speech=args.more_speech, lexicon=lexicon, follow_share=args.follow_share,
                           own=args.own)  # fmt: skip
-    speaking = None
+    stays = args.ears_only or args.freeze_mind
+    heard, read, speaking = [hearing], [hearing.reading], None
     if args.voice:
         from speaking import SpeakingData
 
         speaking = SpeakingData(args.voice, tokenizer)
+    if args.language:
+        sys.path.append(str(Path(__file__).parents[1] / "add_language"))
+        from language_data import further_language
+
+        other = further_language(args.language, args.language_speech, tokenizer, hearing.reading)
+        heard, read = [hearing, other], [hearing.reading, other.reading]
+        if speaking is not None:
+            other.teach_voice(speaking, spoken=rank == world - 1 and not stays)
+    if speaking is not None:
         model.add_voice(speaking.voice_config)
-    stays = args.ears_only or args.freeze_mind
     kept: dict[str, torch.Tensor] = {}  # a voice that nobody trains
     if args.init:
         weights = grow_tokens(checkpoint.weights(args.init), len(tokenizer))
@@ -211,13 +236,14 @@ def main() -> None:
         warm = step < WARM_STEPS[args.stage] and not stays
         if rank == 0 and not warm:
             rng = random.Random(f"hear {args.seed} {step}")
-            losses |= hear(model, hearing, rng, args.batch, args, strength_at(args.stage, step, plan))
+            losses |= hear(model, heard, rng, args.batch, args, strength_at(args.stage, step, plan))
         if rank == world - 1 and args.second_batch and not warm:
             rng = random.Random(f"hear too {args.seed} {step}")
-            losses |= hear(model, hearing, rng, args.second_batch, args, strength_at(args.stage, step, plan))
+            losses |= hear(model, heard, rng, args.second_batch, args, strength_at(args.stage, step, plan))
         if rank == world - 1 and not stays:
             size = 3 * args.text_batch if warm else args.text_batch
-            losses |= text(model, hearing.reading, random.Random(f"read {args.seed} {step}"), size)
+            rng = random.Random(f"read {args.seed} {step}")
+            losses |= text(model, read, rng, size, args.language_share)
         if speaking is not None and rank == world - 1 and not stays:
             rng = random.Random(f"speak {args.seed} {step}")
             torch.manual_seed(rng.getrandbits(32))

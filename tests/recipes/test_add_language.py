@@ -10,6 +10,7 @@ import json
 import random
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,28 +18,36 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[2] / "recipes" / "add_language"))
 import add_language
-import german
 import make_language_speech
 from add_language import Lesson, StopRule
 from domain import vocabulary
-from language_data import Reading, first_minutes
+from german import GERMAN
+from grow import LIKE_PHONES, grown, language_tokenizer
+from growing import NOISE
+from language import Language
+from language_data import Reading, first_minutes, language_voice
+from language_judge import MARK, grammar
+from languages import LANGUAGES
 from make_tokenizer import build, extended
 from measure_language import typed
 from plot_language import read, table
 from torch import nn
 
-from vivavoce.base.errors import MissingExtraError
+from vivavoce.base.errors import ConfigError, MissingExtraError
+from vivavoce.models.loading import load_speech_lm
 from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, spoken_form
+
+EVERY = pytest.mark.parametrize("language", list(LANGUAGES.values()), ids=list(LANGUAGES))
 
 
 def test_numbers_and_sums() -> None:
-    assert [german.number(n) for n in (0, 12, 16, 17, 21, 36, 70, 99)] == [
+    assert [GERMAN.number(n) for n in (0, 12, 16, 17, 21, 36, 70, 99)] == [
         "null", "zwölf", "sechzehn", "siebzehn", "einundzwanzig", "sechsunddreißig", "siebzig", "neunundneunzig",
     ]  # fmt: skip
-    values = {german.number(n): n for n in range(100)}
+    values = {GERMAN.number(n): n for n in range(100)}
     assert len(values) == 100
     operations = {"plus": int.__add__, "minus": int.__sub__, "mal": int.__mul__}
-    for item in german.items():
+    for item in GERMAN.items():
         if item.kind == "sum":
             a, op, b = item.fact.split()
             assert operations[op](values[a], values[b]) == values[item.answer]
@@ -46,38 +55,92 @@ def test_numbers_and_sums() -> None:
             assert values[item.question.split()[-1]] + 1 == values[item.answer]
 
 
-def test_a_question_has_one_answer_and_words_are_as_the_product_reads_them() -> None:
+@EVERY
+def test_a_question_has_one_answer_and_words_are_as_the_product_reads_them(language: Language) -> None:
     answers: dict[str, set[str]] = {}
-    for item in german.items():
+    for item in language.items():
         answers.setdefault(item.question, set()).add(item.answer)
         for text in (item.question, item.answer):
-            assert spoken_form(text, name_letters=False) == german.words_of(text).split()
+            assert spoken_form(text, name_letters=False) == language.words_of(text).split()
     assert [q for q, a in answers.items() if len(a) > 1] == []
-    assert all(re.fullmatch("[a-z]+", word) for word in german.vocabulary())
+    assert all(re.fullmatch("[a-z]+", word) for word in language.vocabulary())
 
 
-def test_every_held_out_question_has_words_that_are_heard() -> None:
-    kept, facts = german.held_out_questions(), german.held_out_facts()
+@EVERY
+def test_every_held_out_question_has_words_that_are_heard(language: Language) -> None:
+    kept, facts = language.held_out_questions(), language.held_out_facts()
     heard = {
         w
-        for i in german.items()
+        for i in language.items()
         if i.question not in kept and i.fact not in facts
         for w in i.question.split()
     }
     assert len(kept) > 50 and {w for q in kept for w in q.split()} <= heard and len(facts) >= 25
 
 
-def test_recordings_are_of_training_voices_and_hold_the_tests_out() -> None:
-    jobs = make_language_speech.plan(20)
-    facts, kept = german.held_out_facts(), german.held_out_questions()
-    withheld = {german.words_of(i.question) for i in german.items() if i.fact in facts or i.question in kept}
+@EVERY
+def test_recordings_are_of_training_voices_and_hold_the_tests_out(language: Language) -> None:
+    jobs = make_language_speech.plan(20, language)
+    facts, kept = language.held_out_facts(), language.held_out_questions()
+    withheld = {
+        language.words_of(i.question) for i in language.items() if i.fact in facts or i.question in kept
+    }
     train = [job for job in jobs if not job["split"].startswith("test")]
     assert not {job["text"] for job in train if job["kind"] != "answer"} & withheld
-    assert not {job["voice"] for job in train} & set(german.NEW_VOICES)
+    assert not {job["voice"] for job in train} & set(language.new_voices)
     assert {job["text"] for job in jobs if job["split"] == "test_sentence"} <= withheld
-    assert {job["voice"] for job in jobs if job["split"] == "test_voice"} == set(german.NEW_VOICES)
-    longer = [job for job in make_language_speech.plan(40) if not job["split"].startswith("test")]
+    assert {job["voice"] for job in jobs if job["split"] == "test_voice"} == set(language.new_voices)
+    longer = [job for job in make_language_speech.plan(40, language) if not job["split"].startswith("test")]
     assert longer[: len(train)] == train  # a smaller amount is the beginning of a larger one
+
+
+@EVERY
+def test_how_a_language_is_written_down_is_whole(language: Language) -> None:
+    assert set(itertools.chain(*(v.split() for v in language.phones_of.values()))) <= set(ALL_PHONES)
+    words, known = set(language.vocabulary()), set(vocabulary())
+    assert len({language.number(n) for n in range(100)}) == 100
+    assert set(language.meanings()) <= words and set(language.meanings().values()) <= known
+    rules = grammar(language)
+    marked = set(re.findall(rf"\b{MARK}([a-z]+)\b", rules))
+    asked = {w for item in language.items() for w in language.words_of(item.question).split()}
+    assert asked <= marked
+
+
+def test_a_grown_bundle_is_as_before_where_it_was() -> None:
+    model, processor = load_speech_lm("nano", device="cpu")
+    language = replace(LANGUAGES["spanish"], name="test")
+    before = {name: value.float() for name, value in model.state_dict().items()}
+    tokenizer, voice = (
+        language_tokenizer(processor.tokenizer, language),
+        language_voice(model.voice.config, language),
+    )
+    old = len(processor.tokenizer)
+    after = grown(before, old, tokenizer, voice, language)
+    assert voice.voices == (*model.voice.config.voices, "test") and len(tokenizer) > old
+    for name, value in before.items():
+        kept = after[name][: len(value)] if value.dim() else after[name]
+        assert torch.equal(kept, value), name
+    table = after["language_model.model.embed_tokens.weight"]
+    three, tres = tokenizer.convert_tokens_to_ids(["three", "tres"])
+    spread = table[:old].std(dim=0) * NOISE
+    assert ((table[tres] - table[three]) / spread).std() < 1.5
+    plain = grown(before, old, tokenizer, voice, language, meanings=False)
+    assert ((plain["language_model.model.embed_tokens.weight"][tres] - table[three]) / spread).std() > 1.5
+    with pytest.raises(ConfigError, match="speaks test already"):
+        language_voice(voice, language)
+
+
+def test_turns_of_both_languages_meet_in_a_conversation() -> None:
+    class Other:
+        def opening(self, rng: random.Random) -> argparse.Namespace:
+            return argparse.Namespace(question="what is one plus one", answer="two")
+
+    reading, rng = Reading(GERMAN, tokenizer(), Other()), random.Random(0)
+    turns = [reading.turn(rng) for _ in range(1000)]
+    assert 150 < sum(answer == "two" for _, answer in turns) < 250
+    ids, _ = reading.batch(rng, 60)
+    unk = reading.tokenizer.unk_token_id
+    assert (ids != unk).all()
 
 
 def test_fewer_minutes_are_the_beginning_of_more() -> None:
@@ -87,16 +150,15 @@ def test_fewer_minutes_are_the_beginning_of_more() -> None:
 
 
 def test_sounds_become_phones_with_ends() -> None:
-    assert german.phones("tsvœlf") == ["t", "s", "v", "oe", "l", "f"]
-    assert german.phones("ˈaɪ̯nʊnt") == ["ay", "n", "uh", "n", "t"]
+    assert GERMAN.phones("tsvœlf") == ["t", "s", "v", "oe", "l", "f"]
+    assert GERMAN.phones("ˈaɪ̯nʊnt") == ["ay", "n", "uh", "n", "t"]
     with pytest.raises(ValueError, match="'ʘ'"):
-        german.phones("ʘ")
+        GERMAN.phones("ʘ")
     sounds = [("ts", 0.1), ("v", 0.3), ("", 0.4), ("œ", 0.4), ("", 0.5), ("", 0.6)]
-    items = make_language_speech.timed_phones(sounds, 0.6)
+    items = make_language_speech.timed_phones(GERMAN, sounds, 0.6)
     assert items == ["pau:0.100", "t:0.200", "s:0.300", "v:0.400", "oe:0.500", "pau:0.600"]
-    assert set(itertools.chain(*(v.split() for v in german.PHONES_OF.values()))) <= set(ALL_PHONES)
-    assert set(german.LIKE_PHONES) == set(ADDED_PHONES)
-    assert {q for qs in german.LIKE_PHONES.values() for q in qs.split()} <= set(PHONES)
+    assert set(LIKE_PHONES) == set(ADDED_PHONES)
+    assert {q for qs in LIKE_PHONES.values() for q in qs.split()} <= set(PHONES)
 
 
 def test_the_synthesizer_gives_times_and_pronunciations() -> None:
@@ -107,24 +169,26 @@ def test_the_synthesizer_gives_times_and_pronunciations() -> None:
         pytest.skip(f"no libespeak-ng: {error}")
     starts = [start for _, start in sounds]
     assert len(samples) > rate / 2 and starts == sorted(starts) and starts[-1] <= len(samples) / rate + 0.02
-    row, made = make_language_speech.record({"voice": "de", "said": "elf", "seed": 1, "text": "elf"})
+    row, made = make_language_speech.record(
+        {"language": "german", "voice": "de", "said": "elf", "seed": 1, "text": "elf"}
+    )
     assert made is not None and [p.split(":")[0] for p in row["phones"] if not p.startswith("pau")] == [
         "eh",
         "l",
         "f",
     ]
-    lines = dict(line.split(" ", 1) for line in make_language_speech.lexicon().splitlines())
-    assert lines["funf"] == "f ue n f" and set(german.vocabulary()) <= set(lines)
+    lines = dict(line.split(" ", 1) for line in make_language_speech.lexicon(GERMAN).splitlines())
+    assert lines["funf"] == "f ue n f" and set(GERMAN.vocabulary()) <= set(lines)
 
 
 def tokenizer():
-    return extended(build(), [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *german.vocabulary()])
+    return extended(build(), [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *GERMAN.vocabulary()])
 
 
 def test_typed_questions_know_no_held_out_fact_and_no_unknown_word() -> None:
-    reading = Reading(german, tokenizer())
-    facts = german.held_out_facts()
-    withheld = {german.words_of(i.question) for i in german.items() if i.fact in facts}
+    reading = Reading(GERMAN, tokenizer())
+    facts = GERMAN.held_out_facts()
+    withheld = {GERMAN.words_of(i.question) for i in GERMAN.items() if i.fact in facts}
     rng = random.Random(0)
     assert not {reading.turn(rng)[0] for _ in range(3000)} & withheld
     ids, labels = reading.batch(rng, 40)
@@ -136,7 +200,7 @@ def test_the_tokenizer_keeps_its_ids() -> None:
     first, more = build(), tokenizer()
     assert {k: more.get_vocab()[k] for k in first.get_vocab()} == first.get_vocab()
     assert more.tokenize("Fünf <|ph_ue|>".replace("ü", "u")) == ["funf", "<|ph_ue|>"]
-    assert {w for w in german.vocabulary() if w in vocabulary()} >= {"plus", "minus", "hat"}
+    assert {w for w in GERMAN.vocabulary() if w in vocabulary()} >= {"plus", "minus", "hat"}
 
 
 def test_the_stop_rule_cools_down_where_the_loss_no_longer_falls_or_time_is_up() -> None:
@@ -198,10 +262,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch
 def test_measuring_counts_typed_answers() -> None:
     class Model:
         def chat(self, text: str):
-            right = {i.question: i.answer for i in german.items()}
-            return argparse.Namespace(text=german.words_of(right[text]).capitalize() + ".")
+            right = {i.question: i.answer for i in GERMAN.items()}
+            return argparse.Namespace(text=GERMAN.words_of(right[text]).capitalize() + ".")
 
-    assert [figure.value for figure in typed(Model(), german, 40)] == [1.0, 1.0]
+    assert [figure.value for figure in typed(Model(), GERMAN, 40)] == [1.0, 1.0]
 
 
 def test_the_plot_reads_words_right_from_word_errors(tmp_path: Path) -> None:

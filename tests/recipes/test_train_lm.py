@@ -104,7 +104,16 @@ def test_rows_count_alike_whichever_process_hears_them() -> None:
         def hearing_loss(self, batch: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             return weight * 1.0, weight * 0.0, weight * 0.0
 
-    args = argparse.Namespace(ears_only=False, batch=6, second_batch=2)
+    args = argparse.Namespace(ears_only=False, batch=6, second_batch=2, language_share=0.5)
     for size in (args.batch, args.second_batch):
-        train_lm.hear(Model(), Data(), random.Random(0), size, args, 1.0)
+        train_lm.hear(Model(), [Data()], random.Random(0), size, args, 1.0)
     assert float(weight.grad) == pytest.approx(1.0)
+    for size in (args.batch, args.second_batch):  # half of the rows are of another language
+        train_lm.hear(Model(), [Data(), Data()], random.Random(0), size, args, 1.0)
+    assert float(weight.grad) == pytest.approx(2.0)
+
+
+def test_another_language_takes_its_share_of_a_batch() -> None:
+    assert train_lm.parted(10, 0.3, ["own", "other"]) == [("own", 7), ("other", 3)]
+    assert train_lm.parted(10, 0.3, ["own"]) == [("own", 10)]
+    assert train_lm.parted(2, 0.0, ["own", "other"]) == [("own", 2)]

@@ -14,7 +14,14 @@ from vivavoce.inference.batching.batcher import Batcher
 from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.collect import collect
 from vivavoce.inference.finish import Tally
-from vivavoce.inference.history import Messages, as_messages, last_clips, prepare_history, unknown_words
+from vivavoce.inference.history import (
+    Messages,
+    as_messages,
+    last_clips,
+    prepare_history,
+    typed_texts,
+    unknown_words,
+)
 from vivavoce.inference.reading_aloud import ReadingAloud
 from vivavoce.inference.reply import Delta, Reply, Transcript
 from vivavoce.inference.sampling import SamplingOptions
@@ -141,7 +148,7 @@ class Assistant:
             messages: ``[{"role", "content"}]`` in the transformers / OpenAI shape, the last one from the
                 user; or the text of one question.
             audio: Speak the answer too.
-            voice: One of ``voices``.
+            voice: One of ``voices``; default the one for the question's language, else the first.
             tools: Functions the model may call, as OpenAI describes them, where ``takes_tools``; a call is in the text
                 of the answer, as the model writes it.
             options: Sampling.
@@ -281,14 +288,22 @@ class Assistant:
             yield from self._refuse(audio, voice, sampling, tally)
             return
         with closing(make_turn(messages, sampling, tally)) as turn:
-            yield from self._answer_by(turn, last_clips(messages), audio, voice, sampling, tally)
+            yield from self._answer_by(turn, messages[-1], audio, voice, sampling, tally)
 
     def _answer_by(
-        self, turn: Turn, clips: int, audio: bool, voice: str | None, sampling: SamplingOptions, tally: Tally
+        self,
+        turn: Turn,
+        question: Mapping[str, Any],
+        audio: bool,
+        voice: str | None,
+        sampling: SamplingOptions,
+        tally: Tally,
     ) -> Iterator[Delta]:
-        ears = self.model.config.audio_in
+        ears, clips = self.model.config.audio_in, last_clips([question])
+        asked = " ".join(typed_texts(question))
         if clips and isinstance(ears, EmbeddingsIn) and ears.transcript_first:
             for piece in turn.transcript():
+                asked += piece
                 if piece and not is_unclear(piece, self.model.config):
                     yield Delta(transcript=piece)
             if not turn.understood(clips):
@@ -299,7 +314,11 @@ class Assistant:
             yield from turn.speech()
             return
         texts = (Delta(text=piece, logprobs=tally.take()) for piece in turn.text())
-        yield from self._aloud.along(texts, voice, sampling, tally) if audio else texts
+        if audio:
+            voice = voice or self._aloud.voice_for(asked)
+            yield from self._aloud.along(texts, voice, sampling, tally)
+        else:
+            yield from texts
 
     def _refuse(
         self, audio: bool, voice: str | None, sampling: SamplingOptions, tally: Tally

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.inference.aligned import AlignedSpeaker
+from vivavoce.inference.aligned import PAUSE, AlignedSpeaker
 from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.reply import Delta
@@ -40,6 +40,18 @@ class ReadingAloud:
         """Whether a voice of its own speaks word by word, beside the model's text."""
         mouth = self._model.config.audio_out
         return isinstance(mouth, TokensOut) and mouth.alignment != "none"
+
+    def voice_for(self, question: str) -> str | None:
+        """The voice that answers a question: one whose own lexicon, of another language, has all of its words.
+
+        Returns:
+            Its name; None for the model's first voice.
+        """
+        words = [word for word in words_of(question) if word != PAUSE]
+        for name, lexicon in self._speaker().lexicons.items() if self.aligned and words else ():
+            if all(lexicon.source(word) == "extra" for word in words):
+                return name
+        return None
 
     def check(self, text: Any) -> None:
         """Refuse a text with nothing to say.
