@@ -31,6 +31,7 @@ from network import Nano
 from speaking import SpeakingData
 from torch import Tensor
 
+from vivavoce.base.errors import VivavoceError
 from vivavoce.base.records import write_record
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.processor import SpeechProcessor
@@ -255,4 +256,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VivavoceError as error:
+        raise SystemExit(f"add_language.py: {error}") from None

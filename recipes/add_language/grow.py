@@ -22,6 +22,7 @@ from language_data import language_voice
 from languages import LANGUAGES
 from make_tokenizer import extended
 
+from vivavoce.base.errors import VivavoceError
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.models.voice.tables import fit_voices
@@ -90,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VivavoceError as error:
+        raise SystemExit(f"grow.py: {error}") from None

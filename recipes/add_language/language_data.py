@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
+from domain import ONES
 from hearing import HearingData
 from language import Language
 from languages import LANGUAGES
@@ -18,13 +19,13 @@ from speaking import SpeakingData
 from speech_data import RATE, SpeechShards
 from torch import Tensor
 
-from vivavoce.base.errors import ConfigError
+from vivavoce.base.errors import ConfigError, DataError
 from vivavoce.codecs.contract import Codec
 from vivavoce.codecs.loading import load_codec
 from vivavoce.models.voice.aligned import AlignedVoiceConfig
 from vivavoce.models.voice.teaching import Teacher, Utterance, slot_frames
 from vivavoce.models.voice.word_alignment import align_words
-from vivavoce.tokens.phones import ALL_PHONES, Lexicon, load_lexicon
+from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, Lexicon, load_lexicon
 
 VALID_SHARE, LEAST_VALID, MOST_VALID = 0.1, 8, 32
 
@@ -60,7 +61,8 @@ class Reading:
     Args:
         language: Of the recordings.
         tokenizer: With its words.
-        other: The bundle's own conversations, where turns of both are mixed: a fifth of the turns are of it then.
+        other: The bundle's own conversations, where turns of both are mixed: three in ten are
+            of it then, some of them numbers alone.
     """
 
     def __init__(self, language: Language, tokenizer, other: Conversations | None = None) -> None:
@@ -77,11 +79,16 @@ class Reading:
         self.assistant, self.end = get("<|assistant|>"), get("<|end|>")
 
     def turn(self, rng: random.Random) -> tuple[str, str]:
-        """A question with its answer; half are sums."""
-        if self.other and rng.random() < 0.2:
+        """A question with its answer; kinds with many facts come up more often than the others."""
+        if self.other and rng.random() < 0.3:
+            if rng.random() < 0.4:  # alone it says least of its language
+                digit = rng.choice(ONES[:11])
+                return digit, digit
             turn = self.other.opening(rng)
             return turn.question, turn.answer
-        return rng.choice(self.by_kind["sum" if rng.random() < 0.5 else rng.choice(list(self.by_kind))])
+        u, every = rng.random(), list(self.by_kind)
+        kind = "sum" if u < 0.35 else "neighbour" if u < 0.55 else "number" if u < 0.7 else rng.choice(every)
+        return rng.choice(self.by_kind[kind])
 
     def turn_ids(self, question: str, answer: str) -> list[int]:
         """A whole typed turn."""
@@ -115,6 +122,9 @@ class LanguageHearing(HearingData):
         language: Of the recordings.
         tokenizer: With its words.
         other: As ``Reading`` takes it.
+
+    Raises:
+        DataError: There are no recordings in the folder, or no pronunciations.
     """
 
     def __init__(
@@ -126,8 +136,14 @@ class LanguageHearing(HearingData):
         other: Conversations | None = None,
     ) -> None:
         self.language, self.lexicon_path = language, folder / f"lexicon_{language.name}.txt"
+        shards = SpeechShards(folder)  # tests too, which come first
+        if not shards.rows or not self.lexicon_path.exists():
+            raise DataError(
+                f"{folder} holds no {language.name}; make it with recipes/add_language/make_language_speech.py "
+                f"--language {language.name} --out {folder}."
+            )
         super().__init__(folder, None, tokenizer)
-        self.shards = SpeechShards(folder)
+        self.shards = shards
         self.used = first_minutes(self.shards.rows, minutes)
         heard = [row for row in self.used if row["kind"] != "answer"]
         count = min(MOST_VALID, max(LEAST_VALID, int(VALID_SHARE * len(heard))))
@@ -149,6 +165,13 @@ class LanguageHearing(HearingData):
         self.valid = [
             self._collate(drawn[i : i + 16], random.Random(0), 0.0) for i in range(0, len(drawn), 16)
         ]
+
+    @property
+    def own_tokens(self) -> list[int]:
+        """Ids of the words that the tokenizer got for the language; not those that it had, nor phones."""
+        known = self.tokenizer.get_vocab()
+        first = min(known[f"<|ph_{phone}|>"] for phone in ADDED_PHONES)
+        return sorted(known[word] for word in self.language.vocabulary() if known[word] > first)
 
     def teach_voice(self, speaking: SpeakingData, spoken: bool) -> None:
         """Give ``speaking`` the language's voice; with its utterances in the embedded codec's codes if ``spoken``."""

@@ -38,6 +38,7 @@ KINDS = {
     "talk": 7,
 }
 TESTS = 150
+TUNE_VARIANTS = "ed adam pablo victor boris quincy travis edward".split()
 
 
 def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
@@ -91,6 +92,33 @@ def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
     return jobs
 
 
+def plan_tune(language: Language, seed: int = 5) -> list[dict]:
+    """150 questions (no held-out fact) and 90 sentences to be refused, in voices of neither training nor tests."""
+    rng, unseen = random.Random(seed), language.held_out_facts()
+    by_kind: dict[str, list[Item]] = {}
+    for item in language.items():
+        if item.fact not in unseen:
+            by_kind.setdefault(item.kind, []).append(item)
+    drawn = [rng.choice(by_kind[rng.choice(sorted(by_kind))]) for _ in range(150)]
+    said = [("tune", i.kind, i.question, i.answer) for i in drawn]
+    said += [("tune_unknown", "unknown", language.outside(rng), "") for _ in range(90)]
+    jobs = []
+    for split, kind, text, answer in said:
+        row = {
+            "language": language.name,
+            "split": split,
+            "voice": f"{language.speaker}+{rng.choice(TUNE_VARIANTS)}",
+        }
+        row |= {
+            "kind": kind,
+            "said": text,
+            "text": language.words_of(text),
+            "answer": language.words_of(answer),
+        }
+        jobs.append({**row, "seed": rng.randrange(1 << 30)})
+    return jobs
+
+
 def record(job: dict) -> tuple[dict, np.ndarray | None]:
     """Speak one; the speaker's at one rate and pitch and with phone times, the others' perturbed."""
     rng = random.Random(job["seed"])
@@ -134,12 +162,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--language", choices=LANGUAGES, default="german")
+    parser.add_argument(
+        "--tune", action="store_true", help="what the gate is set on (recipes/nano/tune_gate.py) instead"
+    )
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     language = LANGUAGES[args.language]
-    write_shards(plan(args.minutes, language), record, args.out, 1)
+    jobs = plan_tune(language) if args.tune else plan(args.minutes, language)
+    write_shards(jobs, record, args.out, 1)
     (args.out / f"lexicon_{language.name}.txt").write_text(lexicon(language), encoding="utf-8")
 
 

@@ -42,7 +42,8 @@ OUTSIDE = {
     "cuándo": "hoy|ayer|en el jardín|por la calle|sin luz|junto al río|detrás de la casa|en invierno",
 }
 PHONES_OF = {
-    "eɪ": "ey", "aɪ": "ay", "aʊ": "aw", "oɪ": "oy", "tʃ": "ch", "dʒ": "jh", "a": "aa", "e": "eh", "i": "iy", "ɪ": "ih",
+    "eɪ": "ey", "aɪ": "ay", "aʊ": "aw", "oɪ": "oy", "tʃ": "ch", "dʒ": "jh", "a": "aa", "e": "eh", "ɛ": "eh",
+    "i": "iy", "ɪ": "ih",
     "o": "oo", "u": "uw", "ʊ": "uh", "b": "b", "β": "b", "d": "d", "ð": "dh", "f": "f", "ɡ": "g", "g": "g", "ɣ": "g",
     "j": "y", "ʝ": "y", "k": "k", "l": "l", "ʎ": "l y", "m": "m", "n": "n", "ɲ": "n y", "ŋ": "ng", "p": "p", "r": "rr",
     "ɾ": "r", "s": "s", "z": "z", "t": "t", "θ": "th", "v": "v", "w": "w", "x": "ach",

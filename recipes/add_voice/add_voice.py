@@ -30,6 +30,7 @@ from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.voice.tables import with_voice
 from vivavoce.models.voice.teaching import Teacher
+from vivavoce.tokens.phones import voice_lexicons
 
 HELD_SHARE, LEAST_HELD, MOST_HELD = 0.1, 5, 40
 REPLAYED_TEXTS = 300
@@ -91,7 +92,8 @@ def old_rows(args: argparse.Namespace, model: Any, processor: Any, texts: list[s
     made_from = {"bundle": str(args.bundle), "texts": texts, "count": args.replay, "seed": args.seed}
     path = kept(args.rows or args.out, "replay", made_from)
     if not path.is_file():
-        speaker = AlignedSpeaker(model, processor.tokenizer, processor.codec_out)
+        lexicons = voice_lexicons(processor.folder)
+        speaker = AlignedSpeaker(model, processor.tokenizer, processor.codec_out, lexicons=lexicons)
         torch.save(replayed(speaker, texts, args.replay, args.seed), path)
     return torch.load(path, weights_only=True)
 
@@ -113,7 +115,9 @@ def teach(args: argparse.Namespace) -> Path:
     processor = add_to_config(model, processor, voice)
     teacher, index = Teacher(voice, processor.tokenizer), len(voice.config.voices) - 1
     laid = [lay_out(teacher, row, index) for row in rows]
-    heard = [lay_out(teacher, row, names.index(row.get("voice", names[0]))) for row in old]
+    lexicons = voice_lexicons(processor.folder)
+    said_by = [(row, row.get("voice", names[0])) for row in old]
+    heard = [lay_out(teacher, row, names.index(name), lexicons.get(name)) for row, name in said_by]
     minutes = sum(seconds_of(r, voice.config.frame_s) for r in rows[held:]) / 60
     print(f"{len(rows) - held} to learn ({minutes:.1f} min), {held} kept aside, {len(old)} of old voices")
     settings = Settings(

@@ -17,7 +17,7 @@ from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.models.voice.tables import PACES, SOUNDS
 from vivavoce.models.voice.teaching import Teacher, Utterance, speaking_losses
 from vivavoce.models.voice.word_alignment import WordAlignment
-from vivavoce.tokens.phones import default_lexicon
+from vivavoce.tokens.phones import Lexicon, default_lexicon
 
 DURATION_WEIGHT = 0.2
 WARM_STEPS = 20
@@ -253,14 +253,17 @@ def draw_alike(rng: random.Random, rows: list[Utterance], count: int, where: flo
     return [rows[begin + rng.randrange(width)] for _ in range(count)]
 
 
-def lay_out(teacher: Teacher, row: dict[str, Any], voice: int) -> Utterance:
-    """A prepared row as the model reads it."""
+def lay_out(teacher: Teacher, row: dict[str, Any], voice: int, lexicon: Lexicon | None = None) -> Utterance:
+    """A prepared row as the model reads it; ``lexicon`` of a voice that speaks another language."""
     aligned = WordAlignment(*(row[key] for key in ("phones", "ends_s", "word_of", "borders")))
-    return teacher.lay_out(row["text"].split(), aligned, row["codes"], voice)
+    return teacher.lay_out(row["text"].split(), aligned, row["codes"], voice, lexicon)
 
 
 def replayed(speaker: AlignedSpeaker, texts: list[str], count: int, seed: int) -> list[dict[str, Any]]:
-    """What the old voices say of themselves: half texts of the new data, half words of the lexicon at random."""
+    """What the old voices say of themselves: half texts of the new data, half words of the lexicon at random.
+
+    Voices of other languages say words of their own lexicon.
+    """
     rng, lexicon, names = (
         random.Random(f"replay {seed}"),
         default_lexicon().words(),
@@ -270,6 +273,8 @@ def replayed(speaker: AlignedSpeaker, texts: list[str], count: int, seed: int) -
     for number in range(count):
         words = rng.choice(texts).split() if number % 2 else rng.sample(lexicon, rng.randint(1, 6))
         words, name = words[:LONGEST_REPLAY], names[number // 2 % len(names)]
+        if name in speaker.lexicons:
+            words = rng.sample(speaker.lexicons[name].own_words(), rng.randint(1, 6))
         aligned, codes = speaker.phrase(words, voice=name)
         made.append(
             {"text": " ".join(words), "voice": name, "codes": codes.to(torch.int16), **asdict(aligned)}

@@ -55,7 +55,7 @@ $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage
 $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "$RUN/tokenizer" --faint-ears \
     --voices default awb --out "$RUN/english"
 
-# German: the ears first, then the mind and the voice
+# German: the ears first, then the mind and the voice, then what its words mean
 german=(--language german --language-speech "$RUN/german")
 tokens=(--tokenizer "$RUN/german_start/tokenizer")
 $PY recipes/add_language/make_language_speech.py --language german --minutes 90 --out "$RUN/german"
@@ -66,7 +66,9 @@ $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage
 $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --freeze-ears --init "$RUN/german_ears" "${common[@]}" \
     "${tokens[@]}" "${german[@]}" --language-share 0.3 --voice "$RUN/voices.pt" --digits "$FSDD" --people-share 0.3 --follow-share 0.1 \
     --batch 48 --second-batch 12 --text-batch 48 --speak-batch 12 --learning-rate 5e-4 --steps 800 --out "$RUN/german_lm"
-$PY recipes/nano/package.py --lm "$RUN/german_lm" --codec "$codec_folder" "${tokens[@]}" --faint-ears \
+$PY recipes/nano/train_lm.py --stage all --words-only --init "$RUN/german_lm" "${common[@]}" "${tokens[@]}" "${german[@]}" \
+    --language-share 0.7 --text-batch 64 --learning-rate 2e-3 --steps 600 --out "$RUN/german_words"
+$PY recipes/nano/package.py --lm "$RUN/german_words" --codec "$codec_folder" "${tokens[@]}" --faint-ears \
     --voices default awb german --lexicons "$RUN/german/lexicon_german.txt" --out "$RUN/bundle"
 $PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"

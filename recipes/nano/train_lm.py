@@ -10,7 +10,8 @@ A step's loss is the sum of its tasks: hearing (transcript and answer, and CTC),
 process the tasks follow each other; with two, one process hears and the other reads and speaks (and hears
 ``--second-batch`` rows), and gradients are summed, so both ways take the same step. With ``--ears-only`` both hear, and
 nothing else is learned: four times as many rows in the same time (ears.md). With ``--freeze-mind`` both hear too, and
-ears and connector learn to be understood by a mind that stays.
+ears and connector learn to be understood by a mind that stays. With ``--words-only`` a language that was added learns
+what to answer while all else stays bit-equal (recipes/add_language).
 """
 
 from __future__ import annotations
@@ -157,6 +158,11 @@ def main() -> None:
     only.add_argument(
         "--freeze-mind", action="store_true", help="only ears and connector learn, by transcripts"
     )
+    only.add_argument(
+        "--words-only",
+        action="store_true",
+        help="only the rows of --language's words learn, from what is typed",
+    )
     only.add_argument("--ears-only", action="store_true", help="only the ears learn, by CTC; nothing is read")
     parser.add_argument("--follow-share", type=float, default=0.0, help="share of follow-ups; see hearing.py")
     parser.add_argument("--learning-rate", type=float, help="at its peak; default: by the stage")
@@ -185,7 +191,7 @@ def main() -> None:
     hearing = HearingData(args.speech, args.digits, tokenizer, speakers, args.people_share, args.more_digits,
                           more_speech=args.more_speech, lexicon=lexicon, follow_share=args.follow_share,
                           own=args.own)  # fmt: skip
-    stays = args.ears_only or args.freeze_mind
+    stays = args.ears_only or args.freeze_mind or args.words_only
     heard, read, speaking = [hearing], [hearing.reading], None
     if args.voice:
         from speaking import SpeakingData
@@ -215,13 +221,20 @@ def main() -> None:
         assert not left.unexpected_keys and all(k.startswith(new) for k in left.missing_keys), left
     if args.freeze_ears:
         model.audio_encoder.requires_grad_(False)
-    if stays:
+    if args.words_only:
+        model.requires_grad_(False)
+        table = model.language_model.model.embed_tokens.weight.requires_grad_(True)
+        chosen = torch.zeros(len(table), 1)
+        chosen[other.own_tokens] = 1.0
+        table.register_hook(lambda grad: grad * chosen)
+    elif stays:
         parts = {"audio_encoder", "phone_head"} | ({"connector"} if args.freeze_mind else set())
         for name, part in model.named_children():
             part.requires_grad_(name in parts)
     learning = [p for p in model.parameters() if p.requires_grad]
     peak = args.learning_rate or PEAK_LR[args.stage]
-    optimizer = torch.optim.AdamW(learning, peak, betas=(0.9, 0.98), weight_decay=0.05)
+    decay = 0.0 if args.words_only else 0.05  # rows that do not learn must not fade
+    optimizer = torch.optim.AdamW(learning, peak, betas=(0.9, 0.98), weight_decay=decay)
     step, spent, state_file = 0, 0.0, args.out / "state.pt"
     if state := checkpoint.load(state_file):
         model.load_state_dict({k: v for k, v in state["model"].items() if k not in kept})
@@ -234,13 +247,14 @@ def main() -> None:
             group["lr"] = rate_at(args.stage, peak, step, plan)
         losses: dict[str, float] = {}
         warm = step < WARM_STEPS[args.stage] and not stays
-        if rank == 0 and not warm:
+        hears, reads = not warm and not args.words_only, args.words_only or not stays
+        if rank == 0 and hears:
             rng = random.Random(f"hear {args.seed} {step}")
             losses |= hear(model, heard, rng, args.batch, args, strength_at(args.stage, step, plan))
-        if rank == world - 1 and args.second_batch and not warm:
+        if rank == world - 1 and args.second_batch and hears:
             rng = random.Random(f"hear too {args.seed} {step}")
             losses |= hear(model, heard, rng, args.second_batch, args, strength_at(args.stage, step, plan))
-        if rank == world - 1 and not stays:
+        if rank == world - 1 and reads:
             size = 3 * args.text_batch if warm else args.text_batch
             rng = random.Random(f"read {args.seed} {step}")
             losses |= text(model, read, rng, size, args.language_share)

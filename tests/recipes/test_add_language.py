@@ -20,12 +20,12 @@ sys.path.append(str(Path(__file__).parents[2] / "recipes" / "add_language"))
 import add_language
 import make_language_speech
 from add_language import Lesson, StopRule
-from domain import vocabulary
+from domain import ONES, vocabulary
 from german import GERMAN
 from grow import LIKE_PHONES, grown, language_tokenizer
 from growing import NOISE
 from language import Language
-from language_data import Reading, first_minutes, language_voice
+from language_data import LanguageHearing, Reading, first_minutes, language_voice
 from language_judge import MARK, grammar
 from languages import LANGUAGES
 from make_tokenizer import build, extended
@@ -33,7 +33,7 @@ from measure_language import typed
 from plot_language import read, table
 from torch import nn
 
-from vivavoce.base.errors import ConfigError, MissingExtraError
+from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.tokens.phones import ADDED_PHONES, ALL_PHONES, PHONES, spoken_form
 
@@ -137,7 +137,8 @@ def test_turns_of_both_languages_meet_in_a_conversation() -> None:
 
     reading, rng = Reading(GERMAN, tokenizer(), Other()), random.Random(0)
     turns = [reading.turn(rng) for _ in range(1000)]
-    assert 150 < sum(answer == "two" for _, answer in turns) < 250
+    assert 130 < sum(question != "two" and answer == "two" for question, answer in turns) < 230
+    assert sum(question in ONES for question, _ in turns) > 80  # alone, and answered in their own language
     ids, _ = reading.batch(rng, 60)
     unk = reading.tokenizer.unk_token_id
     assert (ids != unk).all()
@@ -179,6 +180,20 @@ def test_the_synthesizer_gives_times_and_pronunciations() -> None:
     ]
     lines = dict(line.split(" ", 1) for line in make_language_speech.lexicon(GERMAN).splitlines())
     assert lines["funf"] == "f ue n f" and set(GERMAN.vocabulary()) <= set(lines)
+
+
+@EVERY
+def test_all_that_is_said_has_phones(language: Language) -> None:
+    try:
+        lines = dict(line.split(" ", 1) for line in make_language_speech.lexicon(language).splitlines())
+    except MissingExtraError as error:
+        pytest.skip(f"no libespeak-ng: {error}")
+    assert set(language.vocabulary()) <= set(lines)
+    for item in random.Random(0).sample(
+        language.items(), 120
+    ):  # whole questions have sounds that words alone do not
+        job = {"language": language.name, "voice": language.speaker, "said": item.question, "seed": 1}
+        assert make_language_speech.record(job)[0]["phones"]
 
 
 def tokenizer():
@@ -287,3 +302,8 @@ def test_the_table_has_the_old_language_below_the_new(tmp_path: Path) -> None:
     assert lines[0] == "| figure | before | 8 min, 20 steps |"
     assert lines[2] == "| typed |  | 50.0 (25.0 to 75.0), n 4 |"
     assert "| facts: typed, trained | 50.0 (25.0 to 75.0), n 4 | 50.0 (25.0 to 75.0), n 4 |" in lines
+
+
+def test_a_folder_without_the_language_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"make_language_speech.py --language german --out"):
+        LanguageHearing(tmp_path, 1.0, GERMAN, tokenizer())

@@ -28,6 +28,7 @@ from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.voice.tables import with_voice
 from vivavoce.models.voice.teaching import Teacher
+from vivavoce.tokens.phones import voice_lexicons
 
 BUNDLE = Path(vivavoce.__file__).parent / "bundle" / "nano"
 SETTINGS = Settings(steps=4, batch=2, replay=1, evaluate_every=2)
@@ -64,10 +65,10 @@ def test_what_hears_and_answers_stays_bit_equal(rows: list[dict[str, Any]], tmp_
     assert set(after) == set(before)
     assert not torch.equal(after["voice.depth_in.weight"], before["voice.depth_in.weight"])
     made = vivavoce.load(tmp_path / "bundle")
-    assert made.voices == ("default", "awb", "new")
+    assert made.voices == ("default", "awb", "german", "new")
     assert made.say("good morning", voice="new").audio.size > 0
     assert made.chat("what is two plus two").text == vivavoce.load("nano").chat("what is two plus two").text
-    with pytest.raises(ConfigError, match="default, awb, new"):
+    with pytest.raises(ConfigError, match="default, awb, german, new"):
         made.say("good morning", voice="newer")
 
 
@@ -99,7 +100,10 @@ def test_teaching_stops_after_two_falls_and_keeps_the_best(
 ) -> None:
     settings = replace(SETTINGS, steps=50, batch=1, evaluate_every=1, patience=2)
     lesson, _ = make_lesson(rows, tmp_path, settings)
-    losses = iter([5.0, 5.0, 5.0, 5.0, 3.0, 3.5, 3.4, 3.3, 3.2])
+    before = (
+        len(lesson.voice.config.voices) + 1
+    )  # each old voice and their mean as a start, then the one chosen
+    losses = iter([*[5.0] * before, 3.0, 3.5, 3.4, 3.3, 3.2])
     kept: list[torch.Tensor] = []
 
     def held_out(rows: Any = None) -> float:
@@ -109,7 +113,7 @@ def test_teaching_stops_after_two_falls_and_keeps_the_best(
     monkeypatch.setattr(lesson, "held_out", held_out)
     lesson.run()
     assert lesson.step == 5 and lesson.done
-    assert torch.equal(lesson.voice.depth_in.weight, kept[4])  # the weights that got 3.0
+    assert torch.equal(lesson.voice.depth_in.weight, kept[before])  # the weights that got 3.0
 
 
 def test_rows_of_like_length_are_drawn_and_each_can_be() -> None:
@@ -192,3 +196,15 @@ def test_phones_are_found_where_the_synthesizer_put_them(tmp_path: Path) -> None
         end = [t for p, t in found if p == phone][-1]
         assert abs(end - right[phone]) < 0.06, phone
     assert aligner.align(text.split(), *read_audio(path)) == found  # nothing is left of the first time
+
+
+def test_voices_of_other_languages_are_replayed_in_their_own_words() -> None:
+    model, processor = load_speech_lm("nano", device="cpu")
+    lexicons = voice_lexicons(processor.folder)
+    speaker = AlignedSpeaker(model, processor.tokenizer, processor.codec_out, lexicons=lexicons)
+    said = replayed(speaker, ["good morning"], 12, seed=0)
+    german = [row["text"].split() for row in said if row["voice"] == "german"]
+    assert len(german) == 4 and all(
+        word in lexicons["german"].own_words() for words in german for word in words
+    )
+    assert {row["voice"] for row in said} == set(model.voice.config.voices)

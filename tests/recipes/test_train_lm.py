@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+sys.path.append(str(Path(__file__).parents[2] / "recipes" / "add_language"))
 import checkpoint
 import pytest
 import torch
 import train_lm
+from german import GERMAN
+from grow import language_tokenizer
+from growing import grow_tokens
 from make_speech import write_shards
 from make_tokenizer import build
 from network import Nano
@@ -117,3 +122,42 @@ def test_another_language_takes_its_share_of_a_batch() -> None:
     assert train_lm.parted(10, 0.3, ["own", "other"]) == [("own", 7), ("other", 3)]
     assert train_lm.parted(10, 0.3, ["own"]) == [("own", 10)]
     assert train_lm.parted(2, 0.0, ["own", "other"]) == [("own", 2)]
+
+
+def test_another_language_is_learned_and_its_words_alone_if_so_wished(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["was ist drei plus vier", "funf", "wer bist du", "danke"]
+    row = {"split": "train", "voice": "de+m1", "answer": "", "kind": "sum", "seed": 1}
+    rows = [{**row, "text": texts[i % len(texts)]} for i in range(14)]
+    write_shards(rows, tone, folder / "german", 1)
+    (folder / "german" / "lexicon_german.txt").write_text("was v aa s\n")
+    tokenizer = language_tokenizer(build(), GERMAN)
+    tokenizer.save_pretrained(folder / "bilingual")
+    start = grow_tokens(Nano(len(build())).state_dict(), len(tokenizer))
+    (folder / "grown").mkdir()
+    checkpoint.save(folder / "grown" / "state.pt", model={**start, "voice.anything": torch.ones(3)})
+    more = ["--tokenizer", str(folder / "bilingual"), "--language", "german", "--language-share", "0.5"]
+    more += ["--language-speech", str(folder / "german"), "--init", str(folder / "grown"), "--steps", "1"]
+
+    words = run(folder, "words", monkeypatch, *more, "--words-only")
+    table = "language_model.model.embed_tokens.weight"
+    assert all(
+        torch.equal(words[name], start[name])
+        for name in start
+        if not name.endswith(("lm_head.weight", table))
+    )
+    moved = {i for i in range(len(tokenizer)) if not torch.equal(words[table][i], start[table][i])}
+    learned = set(tokenizer.convert_ids_to_tokens(sorted(moved)))
+    own = set(GERMAN.vocabulary()) - set(build().get_vocab())
+    assert (
+        learned == own and {"funf", "sieben"} <= own and torch.equal(words["voice.anything"], torch.ones(3))
+    )
+
+    ears = run(folder, "german ears", monkeypatch, *more, "--ears-only", "--batch", "8")
+    bias = "audio_encoder.ctc_head.bias"
+    funf = tokenizer.convert_tokens_to_ids("funf")
+    assert (
+        float(ears[bias][funf] - start[bias][funf]) > 0
+    )  # what is never said gets rarer, what is said does not
+    assert torch.equal(ears[table], start[table])

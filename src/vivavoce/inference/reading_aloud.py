@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from vivavoce.base.errors import ConfigError
@@ -19,7 +18,7 @@ from vivavoce.models.config import TokensOut
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.chat import orpheus_prompt, render_chat
-from vivavoce.tokens.phones import load_lexicon
+from vivavoce.tokens.phones import voice_lexicons
 
 
 class ReadingAloud:
@@ -115,8 +114,7 @@ class ReadingAloud:
     def _speaker(self) -> AlignedSpeaker:
         if self._made is None:
             tokenizer, codec = self._processor.tokenizer, self._processor.codec_out
-            found = sorted(Path(self._processor.folder or "-").glob("lexicon_*.txt"))
-            lexicons = {path.stem.removeprefix("lexicon_"): load_lexicon(path) for path in found}
+            lexicons = voice_lexicons(self._processor.folder)
             self._made = AlignedSpeaker(self._model, tokenizer, codec, calls=self._calls, lexicons=lexicons)
         return self._made
 

@@ -22,7 +22,7 @@ from vivavoce.tokens.spoken_text import SpokenWord, normalise
 __all__ = [
     "ADDED_PHONES", "ALL_PHONES", "PHONES", "Lexicon", "SpokenStream", "SpokenWord", "letter_name_phones",
     "letter_word", "load_lexicon", "phone_ids", "possessive", "split_phrases", "spoken_form", "spoken_words",
-    "words_to_phones",
+    "voice_lexicons", "words_to_phones",
 ]  # fmt: skip
 
 PHONES: tuple[str, ...] = tuple(
@@ -110,6 +110,10 @@ class Lexicon:
         shipped = (line.split(" ", 1)[0] for line in _table().decode("ascii").split("\n")[1:-1])
         return sorted({*shipped, *self._extra})
 
+    def own_words(self) -> list[str]:
+        """List the additions alone, sorted."""
+        return sorted(self._extra)
+
     def _known(self, word: str) -> list[str] | None:
         phones = self._extra.get(word) or _look_up(word)
         if phones is None and (base := _base(word)):
@@ -142,6 +146,16 @@ def load_lexicon(path: Path) -> Lexicon:
         return Lexicon(extra)
     except VocabularyError as error:
         raise VocabularyError(f"{path.name}: {error}") from error
+
+
+def voice_lexicons(folder: str | Path | None) -> dict[str, Lexicon]:
+    """Pronunciations that a model folder ships, ``lexicon_NAME.txt``, by the name of their voice.
+
+    Raises:
+        VocabularyError: As ``load_lexicon``.
+    """
+    found = sorted(Path(folder).glob("lexicon_*.txt")) if folder else ()
+    return {path.stem.removeprefix("lexicon_"): load_lexicon(path) for path in found}
 
 
 def words_to_phones(words: Sequence[str], lexicon: Lexicon | None = None) -> list[list[str]]:
