@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from domain import Item
-from language import Language, pairs, sums
+from language import Forms, Language, closed_questions
 
 VARIANTS = "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split()
 ONES = "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()
@@ -71,29 +71,23 @@ def number(n: int) -> str:
     return ten if n % 10 == 0 else f"{'ein' if n % 10 == 1 else ONES[n % 10]}und{ten}"
 
 
+FORMS = Forms(
+    operations=("plus", "minus", "mal"),
+    sums=("was ist {}", "wie viel ist {}"),
+    next_number="was kommt nach {}",
+    calendars=(
+        (DAYS, "welcher tag kommt nach {}", "welcher tag kommt vor {}"),
+        (MONTHS, "welcher monat kommt nach {}", "welcher monat kommt vor {}"),
+    ),
+    opposites=("was ist das gegenteil von {}", "das gegenteil von {}"),
+    color="welche farbe hat {}",
+    capital="was ist die hauptstadt von {}",
+)
+
+
 def questions() -> list[Item]:
     """Every closed question."""
-    rows = [Item("talk", q, a, q) for q, a in TALK]
-    rows += sums(number, ("plus", "minus", "mal"), ("was ist ", "wie viel ist "))
-    for n in range(99):
-        rows.append(Item("neighbour", f"was kommt nach {number(n)}", number(n + 1), f"nach {n}"))
-        rows.append(Item("number", number(n), number(n), f"zahl {n}"))
-    for names, what in ((DAYS, "welcher tag"), (MONTHS, "welcher monat")):
-        for i, name in enumerate(names):
-            rows.append(
-                Item("calendar", f"{what} kommt nach {name}", names[(i + 1) % len(names)], f"nach {name}")
-            )
-            rows.append(Item("calendar", f"{what} kommt vor {name}", names[i - 1], f"vor {name}"))
-    for a, b in pairs(OPPOSITES):
-        for x, y in ((a, b), (b, a)):
-            for form in ("was ist das gegenteil von", "das gegenteil von"):
-                rows.append(Item("opposite", f"{form} {x}", y, f"gegenteil {x}"))
-    rows += [
-        Item("color", f"welche farbe hat {thing}", color, f"farbe {thing}") for thing, color in pairs(COLORS)
-    ]
-    for country, city in pairs(CAPITALS):
-        rows.append(Item("capital", f"was ist die hauptstadt von {country}", city, f"hauptstadt {country}"))
-    return rows
+    return closed_questions(FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
 
 
 GERMAN = Language(

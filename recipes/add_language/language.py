@@ -7,7 +7,7 @@ Words are written twice: as they are spelled, for the synthesizer, and folded to
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from domain import Item
@@ -109,17 +109,67 @@ def pairs(text: str) -> list[tuple[str, str]]:
     return [(a, b) for a, b in (row.strip().rsplit(" ", 1) for row in text.split(","))]
 
 
-def sums(number: Callable[[int], str], words: tuple[str, str, str], forms: tuple[str, ...]) -> list[Item]:
-    """Plus and minus to 10, times to 9, each in all forms.
+@dataclass(frozen=True)
+class Forms:
+    """How the closed domain is asked in a language; ``{}`` is the place of what is asked about.
+
+    Attributes:
+        operations: Words of plus, minus and times.
+        sums: "what is {}", for "three plus four".
+        next_number: "what comes after {}".
+        calendars: Names in order, "what day comes after {}" and "what day comes before {}".
+        opposites: "the opposite of {}".
+        color: "what color is {}".
+        capital: "what is the capital of {}".
+    """
+
+    operations: tuple[str, str, str]
+    sums: tuple[str, ...]
+    next_number: str
+    calendars: tuple[tuple[list[str], str, str], ...]
+    opposites: tuple[str, ...]
+    color: str
+    capital: str
+
+
+def closed_questions(
+    forms: Forms, number: Callable[[int], str], talk: Iterable[tuple[str, str]], opposites: str, colors: str,
+    capitals: str,
+) -> list[Item]:  # fmt: skip
+    """Every question of the domain: sums (plus and minus to 10, times to 9), numbers to 99, calendar, pairs of words.
 
     Args:
+        forms: How they are asked.
         number: The word of a number.
-        words: Of plus, minus and times.
-        forms: What stands before "a plus b", with its blank.
+        talk: Questions with their answers.
+        opposites: "hot cold, big small"; each is asked both ways.
+        colors: "the grass green".
+        capitals: "france paris".
     """
-    plus, minus, times = words
-    rows = [(plus, a, b, a + b) for a in range(11) for b in range(11)]
-    rows += [(minus, a, b, a - b) for a in range(11) for b in range(a + 1)]
-    rows += [(times, a, b, a * b) for a in range(10) for b in range(10)]
-    bodies = ((f"{number(a)} {op} {number(b)}", number(c)) for op, a, b, c in rows)
-    return [Item("sum", f"{form}{body}", answer, body) for body, answer in bodies for form in forms]
+    rows = [Item("talk", question, answer, question) for question, answer in talk]
+    plus, minus, times = forms.operations
+    sums = [(plus, a, b, a + b) for a in range(11) for b in range(11)]
+    sums += [(minus, a, b, a - b) for a in range(11) for b in range(a + 1)]
+    sums += [(times, a, b, a * b) for a in range(10) for b in range(10)]
+    for op, a, b, c in sums:
+        body = f"{number(a)} {op} {number(b)}"
+        rows += [Item("sum", form.format(body), number(c), body) for form in forms.sums]
+    for n in range(99):
+        rows.append(Item("neighbour", forms.next_number.format(number(n)), number(n + 1), f"after {n}"))
+        rows.append(Item("number", number(n), number(n), f"number {n}"))
+    for names, after, before in forms.calendars:
+        for i, name in enumerate(names):
+            rows.append(Item("calendar", after.format(name), names[(i + 1) % len(names)], f"after {name}"))
+            rows.append(Item("calendar", before.format(name), names[i - 1], f"before {name}"))
+    for pair in pairs(opposites):
+        for word, other in (pair, pair[::-1]):
+            rows += [
+                Item("opposite", form.format(word), other, f"opposite {word}") for form in forms.opposites
+            ]
+    rows += [
+        Item("color", forms.color.format(thing), color, f"color {thing}") for thing, color in pairs(colors)
+    ]
+    named = pairs(capitals)
+    return rows + [
+        Item("capital", forms.capital.format(place), city, f"capital {place}") for place, city in named
+    ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from domain import Item
-from language import Language, pairs, sums
+from language import Forms, Language, closed_questions
 
 VARIANTS = "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split()
 ONES = (
@@ -71,28 +71,23 @@ def number(n: int) -> str:
     return ten if n % 10 == 0 else f"{ten} y {ONES[n % 10]}"
 
 
+FORMS = Forms(
+    operations=("más", "menos", "por"),
+    sums=("cuánto es {}", "cuántos son {}"),
+    next_number="qué viene después de {}",
+    calendars=(
+        (DAYS, "qué día viene después del {}", "qué día viene antes del {}"),
+        (MONTHS, "qué mes viene después de {}", "qué mes viene antes de {}"),
+    ),
+    opposites=("cuál es el contrario de {}", "el contrario de {}"),
+    color="de qué color es {}",
+    capital="cuál es la capital de {}",
+)
+
+
 def questions() -> list[Item]:
     """Every closed question."""
-    rows = [Item("talk", q, a, q) for q, a in TALK]
-    rows += sums(number, ("más", "menos", "por"), ("cuánto es ", "cuántos son "))
-    for n in range(99):
-        rows.append(Item("neighbour", f"qué viene después de {number(n)}", number(n + 1), f"después de {n}"))
-        rows.append(Item("number", number(n), number(n), f"número {n}"))
-    for names, what, of in ((DAYS, "qué día", "del"), (MONTHS, "qué mes", "de")):
-        for i, name in enumerate(names):
-            following = names[(i + 1) % len(names)]
-            rows.append(Item("calendar", f"{what} viene después {of} {name}", following, f"después {name}"))
-            rows.append(Item("calendar", f"{what} viene antes {of} {name}", names[i - 1], f"antes {name}"))
-    for a, b in pairs(OPPOSITES):
-        for x, y in ((a, b), (b, a)):
-            for form in ("cuál es el contrario de", "el contrario de"):
-                rows.append(Item("opposite", f"{form} {x}", y, f"contrario {x}"))
-    rows += [
-        Item("color", f"de qué color es {thing}", color, f"color {thing}") for thing, color in pairs(COLORS)
-    ]
-    for country, city in pairs(CAPITALS):
-        rows.append(Item("capital", f"cuál es la capital de {country}", city, f"capital {country}"))
-    return rows
+    return closed_questions(FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
 
 
 SPANISH = Language(
