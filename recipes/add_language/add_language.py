@@ -27,7 +27,7 @@ from grow import grown, language_tokenizer
 from hearing import HearingBatch, HearingData
 from language_data import LanguageHearing, language_voice, lay_out_speaker
 from languages import LANGUAGES
-from network import Nano
+from network import Nano, quick_bfloat16
 from speaking import SpeakingData
 from torch import Tensor
 
@@ -129,7 +129,7 @@ class Lesson:
         readings = [("read", self.hearing.reading, args.text_batch, 1.0)]
         readings += [("read old", data.reading, args.text_replay // old, 1 / old) for data in self.old]
         for name, reading, size, weight in readings:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
                 loss = weight * self.model.text_loss(*reading.batch(rng(name), size))
             losses[name] = losses.get(name, 0.0) + self._learn(loss)
         if args.speak_batch and self.laid:
@@ -138,13 +138,13 @@ class Lesson:
             rows = [draws.choice(self.laid) for _ in range(args.speak_batch)]
             before = self.old_voice.batch(draws, max(len(self.old_voice.rows), args.speak_batch // 2))
             for name, spoken in (("speak", self.teacher.collate(rows, 0.15)), ("speak old", before)):
-                with torch.autocast("cpu", torch.bfloat16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
                     codes, durations = self.model.speaking_loss(spoken)
                 losses[name] = self._learn(codes + 0.2 * durations)
         return losses
 
     def _heard(self, batch: HearingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=quick_bfloat16()):
             return self.model.hearing_loss(batch)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,12 @@ from vivavoce.tokens.phones import PHONES
 
 WIDTH = 256
 PHONES_PER_FRAME = 2  # quick speech has 20 phones a second: CTC wants more room than 25 frames
+
+
+@cache
+def quick_bfloat16() -> bool:
+    """Whether the CPU has AMX: without it bfloat16 takes half as long again as float32, with it less."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def text_config(vocab_size: int) -> LlamaConfig:

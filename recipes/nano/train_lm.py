@@ -23,7 +23,6 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ import torch
 import torch.distributed as dist
 from growing import grow_tokens
 from hearing import HearingData
-from network import Nano
+from network import Nano, quick_bfloat16
 from speech_data import SPEAKERS
 from torch import nn
 from transformers import AutoTokenizer
@@ -43,12 +42,6 @@ from vivavoce.tokens.phones import default_lexicon
 PEAK_LR = {"hear": 1e-3, "all": 8e-4}
 PHONES_WEIGHT = 0.5
 WARM_STEPS = {"hear": 150, "all": 0}  # typed facts only
-
-
-@cache
-def quick_bfloat16() -> bool:
-    """Whether the CPU has AMX: without it bfloat16 takes half as long again as float32, with it less."""
-    return torch.cpu._is_amx_tile_supported()
 
 
 def strength_at(stage: str, step: int, steps: int) -> float:
