@@ -31,7 +31,7 @@ from network import Nano, quick_bfloat16
 from speaking import SpeakingData
 from torch import Tensor
 
-from vivavoce.base.errors import VivavoceError
+from vivavoce.base.errors import ConfigError, VivavoceError
 from vivavoce.base.records import write_record
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.processor import SpeechProcessor
@@ -104,7 +104,12 @@ class Lesson:
         self.laid = lay_out_speaker(self.hearing, lexicon, codec, teacher, len(old_voice.voices))
         self.teacher = teacher
         self.old_voice = SpeakingData(args.old_voice, self.tokenizer)
-        for name, folder in (pair.split("=", 1) for pair in args.keep):
+        for name, _, folder in (pair.partition("=") for pair in args.keep):
+            if name not in old_voice.voices or name not in LANGUAGES or not folder:
+                raise ConfigError(
+                    f"--keep {name}={folder}: wanted LANGUAGE=RECORDINGS of a language that the bundle speaks; "
+                    f"its voices are {', '.join(old_voice.voices)}."
+                )
             kept = LanguageHearing(Path(folder), args.minutes, LANGUAGES[name], self.tokenizer)
             self.old.append(kept)
             voice, said = old_voice.voices.index(name), load_lexicon(kept.lexicon_path)

@@ -3,7 +3,8 @@
 # ruff: noqa: RUF001 - IPA
 from __future__ import annotations
 
-from domain import Item
+from functools import partial
+
 from language import Forms, Language, closed_questions
 
 VARIANTS = "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split()
@@ -83,14 +84,9 @@ FORMS = Forms(
     color="welche farbe hat {}",
     capital="was ist die hauptstadt von {}",
 )
-
-
-def questions() -> list[Item]:
-    """Every closed question."""
-    return closed_questions(FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
-
+ITEMS = partial(closed_questions, FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
 
 GERMAN = Language(
     name="german", speaker="de", voices=tuple(f"de+{v}" for v in VARIANTS), new_voices=("de+linda", "de+max", "de+m8"),
-    number=number, questions=questions, outside_words=OUTSIDE, phones_of=PHONES_OF, meaning_pairs=MEANINGS,
+    number=number, items=ITEMS, outside_words=OUTSIDE, phones_of=PHONES_OF, meaning_pairs=MEANINGS,
 )  # fmt: skip

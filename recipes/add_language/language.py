@@ -28,7 +28,7 @@ class Language:
         voices: Those it learns to hear.
         new_voices: Never heard in training.
         number: The word of 0 to 99.
-        questions: Makes every closed question.
+        items: Makes every closed question.
         outside_words: Who, does, what, when: sentences that must be refused, choices split by ``|``.
         phones_of: espeak-ng's IPA -> phones of tokens/phones.py; the longest match counts, lengths and stresses are
             dropped.
@@ -40,7 +40,7 @@ class Language:
     voices: tuple[str, ...]
     new_voices: tuple[str, ...]
     number: Callable[[int], str]
-    questions: Callable[[], list[Item]]
+    items: Callable[[], list[Item]]
     outside_words: Mapping[str, str]
     phones_of: Mapping[str, str]
     meaning_pairs: str = ""
@@ -49,10 +49,6 @@ class Language:
     def words_of(text: str) -> str:
         """Spelled text as the words that tokens name: folded, lower case."""
         return fold(text.lower())[0]
-
-    def items(self) -> list[Item]:
-        """Every closed question."""
-        return self.questions()
 
     def outside(self, rng: random.Random) -> str:
         """A sentence that must be refused."""

@@ -12,7 +12,6 @@ import torch
 from domain import ONES
 from hearing import HearingData
 from language import Language
-from languages import LANGUAGES
 from prepare_voice import read_times
 from reading import Conversations
 from speaking import SpeakingData
@@ -199,15 +198,3 @@ def lay_out_speaker(
             if aligned is not None:
                 laid.append(teacher.lay_out(words, aligned, frames, voice, lexicon))
     return laid
-
-
-def further_language(name: str, folder: Path, tokenizer, other: Conversations) -> LanguageHearing:
-    """All recordings of a language, whose typed turns are mixed with those of ``other``.
-
-    Args:
-        name: One of ``LANGUAGES``.
-        folder: Of make_language_speech.py.
-        tokenizer: With its words (grow.py).
-        other: The bundle's own conversations.
-    """
-    return LanguageHearing(folder, float("inf"), LANGUAGES[name], tokenizer, other)

@@ -3,7 +3,8 @@
 # ruff: noqa: RUF001 - IPA
 from __future__ import annotations
 
-from domain import Item
+from functools import partial
+
 from language import Forms, Language, closed_questions
 
 VARIANTS = "m1 m3 m5 m7 f1 f2 f4 Alex Andy Annie Gene Lee klatt2 Mike".split()
@@ -83,15 +84,10 @@ FORMS = Forms(
     color="de qué color es {}",
     capital="cuál es la capital de {}",
 )
-
-
-def questions() -> list[Item]:
-    """Every closed question."""
-    return closed_questions(FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
-
+ITEMS = partial(closed_questions, FORMS, number, TALK, OPPOSITES, COLORS, CAPITALS)
 
 SPANISH = Language(
     name="spanish", speaker="es", voices=tuple(f"{base}+{v}" for v in VARIANTS for base in ("es", "es-419")),
-    new_voices=("es+linda", "es-419+max", "es+m8"), number=number, questions=questions, outside_words=OUTSIDE,
+    new_voices=("es+linda", "es-419+max", "es+m8"), number=number, items=ITEMS, outside_words=OUTSIDE,
     phones_of=PHONES_OF, meaning_pairs=MEANINGS,
 )  # fmt: skip

@@ -169,6 +169,8 @@ def main() -> None:
     parser.add_argument("--speak-batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if (args.language is None) != (args.language_speech is None) or (args.words_only and not args.language):
+        parser.error("--language and --language-speech go together, and --words-only wants both.")
     torch.set_num_threads(1)
     torch.backends.cuda.enable_flash_sdp(False)  # on CPUs too: its backward in bfloat16 takes twice as long
     plan = args.plan_steps or args.steps
@@ -192,9 +194,13 @@ def main() -> None:
         speaking = SpeakingData(args.voice, tokenizer)
     if args.language:
         sys.path.append(str(Path(__file__).parents[1] / "add_language"))
-        from language_data import further_language
+        from language_data import LanguageHearing
+        from languages import LANGUAGES
 
-        other = further_language(args.language, args.language_speech, tokenizer, hearing.reading)
+        if args.language not in LANGUAGES:
+            parser.error(f"--language {args.language!r} is unknown; known are {', '.join(LANGUAGES)}.")
+        chosen = LANGUAGES[args.language]
+        other = LanguageHearing(args.language_speech, float("inf"), chosen, tokenizer, hearing.reading)
         heard, read = [hearing, other], [hearing.reading, other.reading]
         if speaking is not None:
             other.teach_voice(speaking, spoken=rank == world - 1 and not stays)
@@ -217,9 +223,9 @@ def main() -> None:
     if args.words_only:
         model.requires_grad_(False)
         table = model.language_model.model.embed_tokens.weight.requires_grad_(True)
-        chosen = torch.zeros(len(table), 1)
-        chosen[other.own_tokens] = 1.0
-        table.register_hook(lambda grad: grad * chosen)
+        learns = torch.zeros(len(table), 1)
+        learns[other.own_tokens] = 1.0
+        table.register_hook(lambda grad: grad * learns)
     elif stays:
         parts = {"audio_encoder", "phone_head"} | ({"connector"} if args.freeze_mind else set())
         for name, part in model.named_children():

@@ -16,6 +16,7 @@ $PY recipes/own_voice/check_recordings.py "$recordings" --tokenizer "$out/tokeni
 # synthetic speech beside the recordings, so that what was known stays
 $PY recipes/nano/make_speech.py --scale "${SCALE:-0.2}" --out "$out/speech"
 $PY recipes/nano/make_digits.py --scale "${SCALE:-0.2}" --out "$out/digits"
+# and of the language that the bundle knows beside English (the last, if there are several)
 language=()
 for lexicon in "$BUNDLE"/lexicon_*.txt; do
     [ -e "$lexicon" ] || continue

@@ -39,6 +39,21 @@ MAKERS: dict[str, Callable[[], Assistant]] = {
 }
 
 
+class Patient(Batcher):
+    """A batcher that serves when everybody who talks has asked: they meet for certain, however busy the machine."""
+
+    def __init__(self, model: Any, talkers: int, block: int) -> None:
+        self.talkers = talkers
+        super().__init__(model, block=block)
+
+    def _collect(self, waiting: list[Any], met: int) -> bool:
+        going = super()._collect(waiting, met)
+        while going and len(waiting) < self.talkers:
+            time.sleep(0.0005)
+            going = super()._collect(waiting, 0)
+        return going
+
+
 def question(i: int) -> list[dict[str, Any]]:
     return [tiny.user(tiny.clip(0.3 + 0.1 * i, seed=i))]
 
@@ -52,10 +67,17 @@ def test_answers_together_are_answers_alone(name: str):
         return assistant.chat(question(i), audio=assistant.speaks, **options[i])
 
     alone = [answer(plain, i) for i in range(4)]
-    with Batcher(plain.model, block=7) as batcher:
+    with Patient(plain.model, talkers=4, block=7) as batcher:
         assistant = Assistant(plain.model, plain.processor, batcher=batcher)
+
+        def talk(i: int) -> Any:
+            try:
+                return answer(assistant, i)
+            finally:
+                batcher.talkers -= 1
+
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(lambda i: answer(assistant, i), range(4)))
+            together = list(pool.map(talk, range(4)))
         assert batcher.num_requests > batcher.num_forwards  # they did meet
         assert batcher.open_sequences == 0
     assert len({reply.text + reply.transcript for reply in alone}) > 1
