@@ -37,7 +37,8 @@ LIKE_PHONES = {
 
 def language_tokenizer(tokenizer, language: Language):
     """The bundle's tokenizer with the language's phones and words at its end."""
-    return extended(tokenizer, [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *language.vocabulary()])
+    phones = [f"<|ph_{phone}|>" for phone in ADDED_PHONES]
+    return extended(tokenizer, [*phones, *language.vocabulary()], language.spelled())
 
 
 def grown(

@@ -4,8 +4,9 @@ python recipes/add_language/make_language_speech.py --minutes 90 --out runs/germ
 
 Two in five are of the speaker whom the model learns to speak like, the rest of fourteen others at other rates and
 pitches. Any number of minutes from the beginning has all kinds in it. The last rows are tests: sentences never heard,
-voices never heard, sentences outside the domain, and texts for the voice. Recordings of people go in the same way: a
-folder of such shards, with rows of text, answer, kind, voice and (for the speaker) phones.
+voices never heard, sentences outside the domain, and texts for the voice. ``--wide`` adds minutes of more voices at
+any rate and pitch. Recordings of people go in the same way: a folder of such shards, with rows of text, answer, kind,
+voice and (for the speaker) phones.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ KINDS = {
 }
 TESTS = 150
 TUNE_VARIANTS = "ed adam pablo victor boris quincy travis edward".split()
+WIDE_VARIANTS = (
+    "m1 m2 m3 m4 m5 m6 m7 f1 f2 f3 f4 f5 Alex Alicia Andrea Andy Annie Denis Diogo Gene Hugo Lee Marcelo Marco "
+    "Michael Mike Nguyen anika antonio aunty belinda benjamin caleb iven jacky john klatt2 klatt4 michel miguel pedro "
+    "rob robert shelby steph zac"
+).split()
 
 
 def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
@@ -92,6 +98,31 @@ def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
     return jobs
 
 
+def plan_wide(minutes: float, language: Language, seed: int = 7) -> list[dict]:
+    """Further recordings for training: questions, numbers, sentences to refuse, by voices that no test has."""
+    rng = random.Random(seed)
+    facts, kept = language.held_out_facts(), language.held_out_questions()
+    by_kind: dict[str, list[Item]] = {}
+    for item in language.items():
+        if item.fact not in facts and item.question not in kept:
+            by_kind.setdefault(item.kind, []).append(item)
+    bases = sorted({voice.split("+")[0] for voice in language.voices})
+    jobs = []
+    for i in range(int(minutes * 60 / SECONDS)):
+        item = rng.choice(by_kind[rng.choices(list(KINDS), list(KINDS.values()))[0]])
+        row = {"split": "train", "kind": item.kind, "said": item.question, "answer": item.answer}
+        if i % 8 == 0:
+            row = {"split": "unknown", "kind": "unknown", "said": language.outside(rng), "answer": ""}
+        elif i % 8 == 1:  # long number words are what is misheard most
+            word = language.number(rng.randrange(100))
+            row = {"split": "train", "kind": "number", "said": word, "answer": word}
+        row |= {"text": language.words_of(row["said"]), "answer": language.words_of(row["answer"])}
+        voice = f"{rng.choice(bases)}+{rng.choice(WIDE_VARIANTS)}"
+        row |= {"language": language.name, "voice": voice, "wide": True, "seed": rng.randrange(1 << 30)}
+        jobs.append(row)
+    return jobs
+
+
 def plan_tune(language: Language, seed: int = 5) -> list[dict]:
     """150 questions (no held-out fact) and 90 sentences to be refused, in voices of neither training nor tests."""
     rng, unseen = random.Random(seed), language.held_out_facts()
@@ -125,6 +156,8 @@ def record(job: dict) -> tuple[dict, np.ndarray | None]:
     language = LANGUAGES[job["language"]]
     own = job["voice"] == language.speaker
     speed, pitch = (150, 50) if own else (rng.randrange(120, 195), rng.randrange(25, 75))
+    if job.pop("wide", False):
+        speed, pitch = rng.randrange(100, 230), rng.randrange(5, 95)
     samples, rate, sounds = speak(job["said"], job["voice"], speed, pitch)
     samples = soxr.resample(samples, rate, RATE, quality="MQ")
     if own:
@@ -166,11 +199,14 @@ def main() -> None:
         "--tune", action="store_true", help="what the gate is set on (recipes/nano/tune_gate.py) instead"
     )
     parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--wide", type=float, default=0, help="further minutes, by more voices")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     language = LANGUAGES[args.language]
-    jobs = plan_tune(language) if args.tune else plan(args.minutes, language)
+    jobs = plan(args.minutes, language) + plan_wide(args.wide, language)
+    if args.tune:
+        jobs = plan_tune(language)
     write_shards(jobs, record, args.out, 1)
     (args.out / f"lexicon_{language.name}.txt").write_text(lexicon(language), encoding="utf-8")
 

@@ -29,11 +29,13 @@ from speech_data import RATE, SpeechShards
 import vivavoce
 
 
-def heard(model: Any, source: tuple[Any, int]) -> tuple[str, str]:
-    """(transcript, answer) of a recording; both empty if it was refused."""
+def heard(model: Any, source: tuple[Any, int], language: Any) -> tuple[str, str]:
+    """(transcript, answer) of a recording, folded; both empty if it was refused."""
     part = {"type": "audio", "audio": source[0], "sampling_rate": source[1]}
     reply = model.chat([{"role": "user", "content": [part]}])
-    return (plain(reply.transcript), plain(reply.text)) if reply.understood else ("", "")
+    texts = (reply.transcript, reply.text) if reply.understood else ("", "")
+    transcript, answer = (language.words_of(plain(text)) for text in texts)
+    return transcript, answer
 
 
 def hearing(model: Any, shards: SpeechShards, language: Any, limit: int) -> list[Figure]:
@@ -47,7 +49,7 @@ def hearing(model: Any, shards: SpeechShards, language: Any, limit: int) -> list
         ("test_voice", "held-out voices"),
     ):
         rows = [row for row in shards.rows if row["split"] == split][:limit]
-        found = [heard(model, (shards.samples(row), RATE)) for row in rows]
+        found = [heard(model, (shards.samples(row), RATE), language) for row in rows]
         right = [answer == row["answer"] for row, (_, answer) in zip(rows, found, strict=True)]
         exact = [said == row["text"] for row, (said, _) in zip(rows, found, strict=True)]
         figures += [
@@ -58,7 +60,7 @@ def hearing(model: Any, shards: SpeechShards, language: Any, limit: int) -> list
             unseen = [ok for row, ok in zip(rows, right, strict=True) if row["text"] in new]
             figures.append(share(split, "... answers right on facts never trained", unseen))
     rows = [row for row in shards.rows if row["split"] == "test_unknown"][: limit // 2]
-    refused = [not heard(model, (shards.samples(row), RATE))[0] for row in rows]
+    refused = [not heard(model, (shards.samples(row), RATE), language)[0] for row in rows]
     return [*figures, share("refused", "sentences outside the domain refused", refused)]
 
 
@@ -70,7 +72,8 @@ def typed(model: Any, language: Any, limit: int) -> list[Figure]:
         ("trained", [i for i in items if i.fact not in unseen][:: max(1, len(items) // limit)]),
         ("never trained", [i for i in items if i.fact in unseen]),
     ):
-        right = [plain(model.chat(i.question).text) == language.words_of(i.answer) for i in rows]
+        answers = [language.words_of(plain(model.chat(i.question).text)) for i in rows]
+        right = [answer == language.words_of(i.answer) for answer, i in zip(answers, rows, strict=True)]
         figures.append(share("typed", f"typed questions, facts {name}: answers right", right))
     return figures
 

@@ -6,12 +6,12 @@ python recipes/nano/make_tokenizer.py --out runs/nano2/tokenizer
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from domain import vocabulary
 from follow_ups import added_words
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from vivavoce.tokens.phones import PHONES
@@ -59,19 +59,39 @@ def build(added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     return word_tokenizer([*SPECIALS, *(f"<|ph_{p}|>" for p in PHONES), *vocabulary(), *added])
 
 
-def extended(tokenizer: PreTrainedTokenizerFast, added: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of this file with more tokens at its end; those that it has already are left out."""
+def extended(
+    tokenizer: PreTrainedTokenizerFast, added: Sequence[str], spelled: Mapping[str, str] | None = None
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of this file with more tokens at its end.
+
+    Args:
+        tokenizer: Not changed.
+        added: Words and ``<|...|>`` tokens; those that it has already are left out.
+        spelled: How added words are written where text is made of tokens: "fünf" for ``funf``.
+    """
     known = tokenizer.get_vocab()
-    return word_tokenizer(
-        [*sorted(known, key=known.__getitem__), *(name for name in added if name not in known)]
-    )
+    new = [name for name in added if name not in known]
+    made = word_tokenizer([*sorted(known, key=known.__getitem__), *new])
+    before = tokenizer.backend_tokenizer.decoder
+    written = {word: spelled[word] for word in new if spelled and spelled.get(word, word) != word}
+    if before or written:
+        spaces = before or decoders.WordPiece(prefix="##", cleanup=False)
+        accents = [decoders.Replace(Regex(rf"\b{word}\b"), text) for word, text in written.items()]
+        made.backend_tokenizer.decoder = decoders.Sequence([spaces, *accents])
+    return made
 
 
 def word_tokenizer(names: list[str], template: str = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
     """A token for each name, lower case without punctuation; names that begin with "<" are never words of a text."""
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[.,?!;:\"]"), " ")]
+        [
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+            normalizers.Replace("ß", "ss"),
+            normalizers.Replace(Regex(r"[.,?!;:\"]"), " "),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(

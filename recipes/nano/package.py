@@ -27,6 +27,7 @@ from vivavoce.tokens.phones import PHONES
 
 QUESTION, QUESTION_VOICE = "what is seven plus five", "flite:awb"
 GATE_FLOOR = -1.2  # log probability per token, by tune_gate.py
+GATE_FLOORS = {"german": -1.2}  # of further languages
 DESCRIPTION = (
     "Embedded bundle: closed-domain spoken questions and answers, repeats and digits, in English{more}."
 )
@@ -59,7 +60,7 @@ def main() -> None:
     if speaks:
         trained.add_voice(voice)
     trained.load_state_dict(weights)
-    languages = [path.stem.removeprefix("lexicon_").capitalize() for path in args.lexicons]
+    languages = [path.stem.removeprefix("lexicon_") for path in args.lexicons]
     config = SpeechLMConfig(
         text_config=trained.language_model.config,
         audio_in={
@@ -72,6 +73,7 @@ def main() -> None:
             "answer_from": "transcript",
             "gate": "joint",
             "gate_floor": GATE_FLOOR,
+            "gate_floors": {name: GATE_FLOORS[name] for name in languages if name in GATE_FLOORS},
         },
         audio_out={
             "type": "tokens", "codec": "codec", "alignment": "phone", "speakers": list(voice.voices),
@@ -79,7 +81,7 @@ def main() -> None:
         } if speaks else None,
         text_form="spoken",
         refusal_text="Sorry, I did not understand.",
-        description=DESCRIPTION.format(more="".join(f" and {name}" for name in languages)),
+        description=DESCRIPTION.format(more="".join(f" and {name.capitalize()}" for name in languages)),
     )  # fmt: skip
     model = SpeechLM(config)
     model.load_state_dict(trained.state_dict(), strict=True)

@@ -42,6 +42,6 @@ def test_spoken_questions_too_by_what_was_heard(nano: Assistant) -> None:
 
 
 def test_one_foreign_word_among_others_changes_no_voice(nano: Assistant) -> None:
-    speaks = nano._aloud.voice_for
+    speaks = nano.processor.voice_for
     assert speaks("") is None and speaks("what is the opposite of hat") is None
     assert speaks("welche farbe hat das gras") == "german" == speaks("Fünf?")

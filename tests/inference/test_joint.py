@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.inference import tiny
 
 from vivavoce.inference.generate import Decoding
 from vivavoce.inference.joint import Reading, beam_search, read_jointly, score
+from vivavoce.tokens.phones import spoken_form
 
 IDS = tiny.word_tokenizer().get_vocab()
 ONE, TWO, THREE, PLUS, END = (IDS[w] for w in ("one", "two", "three", "plus", "<|assistant|>"))
@@ -88,3 +90,17 @@ def test_the_gate_decides_by_the_floor(floor: float, understood: bool) -> None:
     assert heard.understood is understood
     reply = assistant.chat([tiny.user(tiny.clip())])
     assert reply.understood is understood and reply.transcript == heard.text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_another_language_has_a_floor_of_its_own(own: bool, tmp_path: Path) -> None:
+    """A transcript is of the language if the voice's lexicon has all of its words."""
+    assistant = tiny.transcript_first(gate="joint", gate_floor=0.0, gate_floors={"other": -1000.0})
+    heard = assistant.transcribe(tiny.clip())
+    assert not heard.understood  # no lexicon, no other language
+    words = sorted(set(spoken_form(heard.text)))
+    known = words if own else words[1:]
+    (tmp_path / "lexicon_other.txt").write_text("".join(f"{word} ah\n" for word in known))
+    assistant.processor.folder = str(tmp_path)
+    del assistant.processor.lexicons
+    assert assistant.transcribe(tiny.clip()).understood is own

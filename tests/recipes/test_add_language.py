@@ -28,10 +28,12 @@ from language import Language
 from language_data import LanguageHearing, Reading, first_minutes, language_voice
 from language_judge import MARK, grammar
 from languages import LANGUAGES
-from make_tokenizer import build, extended
+from make_tokenizer import build
 from measure_language import typed
 from plot_language import read, table
+from spanish import SPANISH
 from torch import nn
+from transformers import AutoTokenizer
 
 from vivavoce.base.errors import ConfigError, DataError, MissingExtraError
 from vivavoce.models.loading import load_speech_lm
@@ -92,6 +94,11 @@ def test_recordings_are_of_training_voices_and_hold_the_tests_out(language: Lang
     assert {job["voice"] for job in jobs if job["split"] == "test_voice"} == set(language.new_voices)
     longer = [job for job in make_language_speech.plan(40, language) if not job["split"].startswith("test")]
     assert longer[: len(train)] == train  # a smaller amount is the beginning of a larger one
+    wide = make_language_speech.plan_wide(60, language)
+    tried = {*(voice.split("+")[1] for voice in language.new_voices), *make_language_speech.TUNE_VARIANTS}
+    assert not {job["text"] for job in wide} & withheld
+    assert not {job["voice"].split("+")[1] for job in wide} & tried
+    assert {job["split"] for job in wide} == {"train", "unknown"}
 
 
 @EVERY
@@ -197,7 +204,7 @@ def test_all_that_is_said_has_phones(language: Language) -> None:
 
 
 def tokenizer():
-    return extended(build(), [*(f"<|ph_{p}|>" for p in ADDED_PHONES), *GERMAN.vocabulary()])
+    return language_tokenizer(build(), GERMAN)
 
 
 def test_typed_questions_know_no_held_out_fact_and_no_unknown_word() -> None:
@@ -214,8 +221,27 @@ def test_typed_questions_know_no_held_out_fact_and_no_unknown_word() -> None:
 def test_the_tokenizer_keeps_its_ids() -> None:
     first, more = build(), tokenizer()
     assert {k: more.get_vocab()[k] for k in first.get_vocab()} == first.get_vocab()
-    assert more.tokenize("Fünf <|ph_ue|>".replace("ü", "u")) == ["funf", "<|ph_ue|>"]
+    assert more.tokenize("Fünf weiß <|ph_ue|>") == ["funf", "weiss", "<|ph_ue|>"]
     assert {w for w in GERMAN.vocabulary() if w in vocabulary()} >= {"plus", "minus", "hat"}
+
+
+def test_text_is_written_with_accents_and_read_with_or_without(tmp_path: Path) -> None:
+    both = language_tokenizer(tokenizer(), SPANISH)
+    both.save_pretrained(tmp_path)
+    both = AutoTokenizer.from_pretrained(tmp_path)
+    for language in (GERMAN, SPANISH):
+        for item in language.items():
+            folded = language.words_of(item.question)
+            ids = both(item.question)["input_ids"]
+            assert ids == both(folded)["input_ids"] and both.unk_token_id not in ids
+            if language is GERMAN:
+                assert both.decode(ids) == item.question
+    text = "was ist funf plus zwolf"
+    ids = [both.convert_tokens_to_ids("<|user|>"), *both(text)["input_ids"]]
+    assert both.decode(ids) == "<|user|> was ist fünf plus zwölf"
+    assert both.decode(ids, skip_special_tokens=True) == "was ist fünf plus zwölf"
+    assert both.decode(ids[:1], skip_special_tokens=True) == "" == both.decode([])
+    assert build().decode(build()("what is a cat")["input_ids"]) == "what is a cat"
 
 
 def test_the_stop_rule_cools_down_where_the_loss_no_longer_falls_or_time_is_up() -> None:

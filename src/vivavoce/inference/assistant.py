@@ -315,7 +315,7 @@ class Assistant:
             return
         texts = (Delta(text=piece, logprobs=tally.take()) for piece in turn.text())
         if audio:
-            voice = voice or self._aloud.voice_for(asked)
+            voice = voice or self.processor.voice_for(asked)
             yield from self._aloud.along(texts, voice, sampling, tally)
         else:
             yield from texts

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from vivavoce.base.errors import ConfigError
-from vivavoce.inference.aligned import PAUSE, AlignedSpeaker
+from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.inference.batching.calls import Calls
 from vivavoce.inference.finish import Tally
 from vivavoce.inference.reply import Delta
@@ -18,7 +18,6 @@ from vivavoce.models.config import TokensOut
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.speech_lm import SpeechLM
 from vivavoce.tokens.chat import orpheus_prompt, render_chat
-from vivavoce.tokens.phones import voice_lexicons
 
 
 class ReadingAloud:
@@ -39,18 +38,6 @@ class ReadingAloud:
         """Whether a voice of its own speaks word by word, beside the model's text."""
         mouth = self._model.config.audio_out
         return isinstance(mouth, TokensOut) and mouth.alignment != "none"
-
-    def voice_for(self, question: str) -> str | None:
-        """The voice that answers a question: one whose own lexicon, of another language, has all of its words.
-
-        Returns:
-            Its name; None for the model's first voice.
-        """
-        words = [word for word in words_of(question) if word != PAUSE]
-        for name, lexicon in self._speaker().lexicons.items() if self.aligned and words else ():
-            if all(lexicon.source(word) == "extra" for word in words):
-                return name
-        return None
 
     def check(self, text: Any) -> None:
         """Refuse a text with nothing to say.
@@ -114,7 +101,7 @@ class ReadingAloud:
     def _speaker(self) -> AlignedSpeaker:
         if self._made is None:
             tokenizer, codec = self._processor.tokenizer, self._processor.codec_out
-            lexicons = voice_lexicons(self._processor.folder)
+            lexicons = self._processor.lexicons
             self._made = AlignedSpeaker(self._model, tokenizer, codec, calls=self._calls, lexicons=lexicons)
         return self._made
 

@@ -145,7 +145,10 @@ class Turn:
         """
         ears = self._ears
         if ears.gate == "joint":
-            return self._reading is not None and self._reading.floor >= ears.gate_floor
+            if self._reading is None:
+                return False
+            language = self.processor.voice_for(self.processor.tokenizer.decode(self.transcript_ids))
+            return self._reading.floor >= ears.gate_floors.get(language or "", ears.gate_floor)
         unclear = self.processor.tokenizer.convert_tokens_to_ids(ears.unclear_token)
         if not self.transcript_ids or unclear in self.transcript_ids or self._ended_by != self._answer_id:
             return False

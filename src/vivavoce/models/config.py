@@ -83,6 +83,7 @@ class EmbeddingsIn:
             same. "joint": language model and CTC head choose the transcript together, and it counts if neither
             gives it less than ``gate_floor``.
         gate_floor: Least log probability per token, for gate "joint".
+        gate_floors: The same for what is read in another language, by the name of the voice that speaks it.
         beams: Transcripts that the language model proposes, for gate "joint".
         answer_token: What the model writes between transcript and answer, with ``transcript_first``.
         answer_from: "transcript": once a recording is read it counts as typed, for its answer and all later turns, with
@@ -106,6 +107,7 @@ class EmbeddingsIn:
     transcript_first: bool = False
     gate: Literal["ctc", "joint"] | None = None
     gate_floor: float = -1.0
+    gate_floors: dict[str, float] = field(default_factory=dict)
     beams: int = 4
     answer_token: str = "<|assistant|>"
     answer_from: Literal["audio", "transcript"] = "audio"

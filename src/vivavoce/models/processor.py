@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import AutoProcessor, ProcessorMixin
 
-from vivavoce.base.errors import ConfigError, ModelError
+from vivavoce.base.errors import ConfigError, ModelError, VocabularyError
 from vivavoce.base.records import write_record
 from vivavoce.models.audio_parts import list_clips, read_source
 from vivavoce.models.batches import SpeechInputs, pad_rows, place_clips
@@ -29,7 +29,7 @@ from vivavoce.models.conversation import (
 )
 from vivavoce.models.sides import PLACEHOLDER, Shelf, Sides
 from vivavoce.tokens.chat import render_chat
-from vivavoce.tokens.phones import spoken_form
+from vivavoce.tokens.phones import Lexicon, spoken_form, voice_lexicons
 
 
 class SpeechProcessor(Sides, ProcessorMixin):
@@ -113,6 +113,28 @@ class SpeechProcessor(Sides, ProcessorMixin):
         """The id that fills up rows of a batch."""
         pad = self.tokenizer.pad_token_id
         return int(next(iter(sorted(self.stop_ids)), 0) if pad is None else pad)
+
+    @cached_property
+    def lexicons(self) -> dict[str, Lexicon]:
+        """Pronunciations that the folder ships for voices of other languages, by their names."""
+        return voice_lexicons(self.folder)
+
+    def voice_for(self, text: str) -> str | None:
+        """The voice in whose language a text is: its own lexicon has every word.
+
+        Returns:
+            Its name; None for the model's own language.
+        """
+        if not self.lexicons:
+            return None
+        try:
+            words = spoken_form(text)
+        except VocabularyError:  # of a script that no voice speaks
+            return None
+        for name, lexicon in self.lexicons.items() if words else ():
+            if all(lexicon.source(word) == "extra" for word in words):
+                return name
+        return None
 
     # conversations
 
