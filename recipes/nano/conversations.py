@@ -3,9 +3,9 @@
 python recipes/nano/conversations.py --model nano --json runs/nano/conversations.json
 python recipes/nano/conversations.py --model nano --kinds "sums in plain words"   # what the first edition knows
 
-Every conversation goes through the product's Session, its own answers in the history. Spoken questions are made with
-flite (slt and awb, trained; rms, never trained). Right is what follow_ups.reply says after the right answers before:
-a wrong answer on the way counts against the last one too, as for a user.
+Every conversation goes through the product's Session, its own answers in the history. Spoken questions are by flite's
+slt and awb, which were trained, or by one of the voices that never were. Right is what follow_ups.reply says after the
+right answers before: a wrong answer on the way counts against the last one too, as for a user.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from follow_ups import (
     reply,
     things,
 )
+from speech_plans import HELD_OUT_VOICES
 
 import vivavoce
 from vivavoce.audio.synthesis import synthesize
 from vivavoce.inference.session import Session
 
-TRAINED_VOICES, NEW_VOICE = ("flite:slt", "flite:awb"), "flite:rms"
+TRAINED_VOICES = ("flite:slt", "flite:awb")
 KINDS = ("chain", "new step", "sums in plain words", "next", "about", "again", "opposite", "spell",
          "asked", "told", "full")  # fmt: skip
 FILLERS = ("thank you", "hello", "who are you", "can you hear me", "good morning")
@@ -125,18 +126,23 @@ def main() -> None:
         [],
     )
     by_length: dict[tuple[str, int], list[bool]] = {}
-    ways = (
+    by_voice: dict[str, list[bool]] = {}
+    # a conversation's voices: each turn is by any of them
+    ways: tuple[tuple[str, list[tuple[str, ...]] | None], ...] = (
         ("typed", None),
-        ("spoken, trained voices", TRAINED_VOICES),
-        ("spoken, a new voice", (NEW_VOICE,)),
+        ("spoken, trained voices", [TRAINED_VOICES]),
+        ("spoken, new voices", [(voice,) for voice in HELD_OUT_VOICES]),
     )
     for kind in args.kinds.split(","):
         for way, voices in ways:
             rng, results = random.Random(f"{kind} {way}"), []
             for i in range(args.n if voices is None else -(-args.n // 3)):
                 turns = draw(rng, kind, lengths[i % len(lengths)])
-                right = hold(assistant, turns, voices, rng)
+                speakers = voices[i % len(voices)] if voices else None
+                right = hold(assistant, turns, speakers, rng)
                 results.append(right[-1])
+                if speakers and len(speakers) == 1:
+                    by_voice.setdefault(speakers[0], []).append(right[-1])
                 by_length.setdefault((way, len(turns)), []).append(right[-1])
                 if not right[-1]:
                     misses.append({"kind": kind, "way": way, "turns": [t.question for t in turns], "right": right,
@@ -146,6 +152,7 @@ def main() -> None:
     for way, _ in ways:
         every = [right for (its, _), rows in by_length.items() if its == way for right in rows]
         figures.append(share("memory", f"all turns, {way}", every))
+    figures += [share("memory", f"all turns, new voice {voice}", rows) for voice, rows in by_voice.items()]
     print_table(figures, f"{args.model}: the last answer of a conversation")
     if args.json:
         rows: list[Figure] = figures

@@ -69,7 +69,7 @@ PEOPLE = {
     "strings of four": "transcripts exact",
     "sums": "answers right",
 }
-HOW = ("typed", "spoken, trained voices", "spoken, a new voice")
+HOW = ("typed", "spoken, trained voices", "spoken, new voices")
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -98,6 +98,9 @@ def memory_rows(figures: Figures) -> list[str]:
         if any(found):
             cells = [cell(x) if x else "" for x in found]
             lines.append(f"| {label} | {' | '.join(cells)} |")
+    for voice in HELD_OUT_VOICES:
+        if x := figures.get(f"all turns, new voice {voice}"):
+            lines.append(f"| ... by {voice} | | | {cell(x)} |")
     return lines
 
 
