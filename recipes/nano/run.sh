@@ -58,7 +58,7 @@ $PY recipes/nano/package.py --lm "$RUN/lm" --codec "$codec_folder" --tokenizer "
 # German: the ears first, then the mind and the voice, then what its words mean
 german=(--language german --language-speech "$RUN/german")
 tokens=(--tokenizer "$RUN/german_start/tokenizer")
-$PY recipes/add_language/make_language_speech.py --language german --minutes 90 --out "$RUN/german"
+$PY recipes/add_language/make_language_speech.py --language german --minutes 90 --wide 150 --out "$RUN/german"
 $PY recipes/add_language/grow.py --language german --bundle "$RUN/english" --out "$RUN/german_start"
 $PY -m torch.distributed.run --nproc-per-node 2 recipes/nano/train_lm.py --stage all --ears-only --init "$RUN/german_start" "${common[@]}" \
     "${tokens[@]}" "${german[@]}" --language-share 0.25 --digits "$FSDD" --people-share 0.25 --follow-share 0.2 \
@@ -70,7 +70,8 @@ $PY recipes/nano/train_lm.py --stage all --words-only --init "$RUN/german_lm" "$
     --language-share 0.7 --text-batch 64 --learning-rate 2e-3 --steps 600 --out "$RUN/german_words"
 $PY recipes/nano/package.py --lm "$RUN/german_words" --codec "$codec_folder" "${tokens[@]}" --faint-ears \
     --voices default awb german --lexicons "$RUN/german/lexicon_german.txt" --out "$RUN/bundle"
-$PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune"
+$PY recipes/add_language/make_language_speech.py --language german --tune --out "$RUN/german_tune"
+$PY recipes/nano/tune_gate.py --model "$RUN/bundle" --speech "$RUN/tune" "$RUN/german_tune"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --digits "$FSDD" --json "$RUN/results.json"
 $PY recipes/nano/evaluate.py --model "$RUN/bundle" --speech "$SPEECH" --more-speech "$RUN/spoken" --limit 240 --tests speaking \
     --json "$RUN/speaking.json"
