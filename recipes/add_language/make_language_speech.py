@@ -3,7 +3,7 @@
 python recipes/add_language/make_language_speech.py --minutes 90 --out runs/german/speech
 
 Two in five are of the speaker whom the model learns to speak like, the rest of fourteen others at other rates and
-pitches. Any number of minutes from the beginning has all kinds in it. The last rows are tests: sentences never heard,
+pitches. Any number of minutes from the beginning has all kinds in it. The first rows are tests: sentences never heard,
 voices never heard, sentences outside the domain, and texts for the voice. ``--wide`` adds minutes of more voices at
 any rate and pitch. Recordings of people go in the same way: a folder of such shards, with rows of text, answer, kind,
 voice and (for the speaker) phones.
@@ -99,7 +99,7 @@ def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
 
 
 def plan_wide(minutes: float, language: Language, seed: int = 7) -> list[dict]:
-    """Further recordings for training: questions, numbers, sentences to refuse, by voices that no test has."""
+    """Further recordings for training, not by ``new_voices`` or in voices of ``plan_tune``."""
     rng = random.Random(seed)
     facts, kept = language.held_out_facts(), language.held_out_questions()
     by_kind: dict[str, list[Item]] = {}

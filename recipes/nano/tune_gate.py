@@ -30,8 +30,8 @@ FLOORS = (-4.0, -3.0, -2.5, -2.0, -1.7, -1.4, -1.2, -1.0, -0.8, -0.6, -0.4)
 FIRST_SOUND = 1000  # tests use the first hundreds of each kind
 
 
-def clips(folder: Path) -> Iterator[tuple[np.ndarray, int, str]]:
-    """Questions, then all that must be refused (wanted text "")."""
+def clips(folder: Path, sounds: bool = True) -> Iterator[tuple[np.ndarray, int, str]]:
+    """Questions, then all that must be refused (wanted text ""), with ``sounds`` that are no speech."""
     shards = SpeechShards(folder)
     for row in shards.rows:
         yield shards.samples(row), RATE, row["text"] if row["split"] == "tune" else ""
@@ -39,13 +39,13 @@ def clips(folder: Path) -> Iterator[tuple[np.ndarray, int, str]]:
     for row in questions[:60]:
         yield np.ascontiguousarray(shards.samples(row)[::-1]), RATE, ""
     voices = [shards.samples(row) for row in questions[60:]]
-    for kind in NOISES:
+    for kind in NOISES if sounds else ():
         for index in range(FIRST_SOUND, FIRST_SOUND + 10):
             wave, rate = make_noise(kind, index, voices[(index % 10) * 6 :][:6])
             yield wave, rate, ""
 
 
-def listen(model: Any, folder: Path) -> list[tuple[str, str, float]]:
+def listen(model: Any, folder: Path, sounds: bool = True) -> list[tuple[str, str, float]]:
     """(wanted text, text read without accents, the gate's measure) of every clip; nothing read is ("", -inf)."""
     kept: list[Reading | None] = []
     read = turn.read_jointly
@@ -55,7 +55,7 @@ def listen(model: Any, folder: Path) -> list[tuple[str, str, float]]:
         return kept[0]
 
     turn.read_jointly, out = read_and_keep, []
-    for wave, rate, wanted in clips(folder):
+    for wave, rate, wanted in clips(folder, sounds):
         kept.clear()
         text = model.transcribe((wave, rate)).text
         reading = kept[0] if kept else None
@@ -76,7 +76,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = vivavoce.load(args.model)
-    heard = [row for folder in args.speech for row in listen(model, folder)]
+    heard = [row for i, folder in enumerate(args.speech) for row in listen(model, folder, sounds=not i)]
     nothing = [wanted for wanted, text, _ in heard if not text]
     print(f"nothing read: {sum(map(bool, nothing))} questions, {nothing.count('')} others")
     languages: dict[str, list[tuple[str, str, float]]] = {}

@@ -21,7 +21,7 @@ language=()
 for lexicon in "$BUNDLE"/lexicon_*.txt; do
     [ -e "$lexicon" ] || continue
     name=$(basename "$lexicon" .txt) && name=${name#lexicon_}
-    $PY recipes/add_language/make_language_speech.py --language "$name" --minutes 20 --out "$out/$name"
+    $PY recipes/add_language/make_language_speech.py --language "$name" --minutes 10 --wide 20 --out "$out/$name"
     language=(--language "$name" --language-speech "$out/$name" --language-share 0.15)
 done
 $PY recipes/nano/train_lm.py --stage all --freeze-mind --init "$BUNDLE" --faint-ears --tokenizer "$out/tokenizer" \

@@ -89,6 +89,7 @@ def test_all_faults_are_reported_at_once_with_the_nearest_names():
         (embeddings_in(gate="ctc"), None, "gate needs transcript_first"),
         ({**embeddings_in(), "encoder": {}}, None, "encoder.type is missing"),
         ({**embeddings_in(), "audio_token_id": -1}, None, "audio_token_id is -1"),
+        ({**embeddings_in(), "gate_floors": {"german": "low"}}, None, "floor 'german' is 'low'"),
         (None, {"type": "tokens", "codec": "snac"}, "vocabulary is missing"),
         (None, {"type": "tokens", "codec": "nano", "alignment": "word"}, "voice is missing"),
         (None, {"type": "embeddings"}, "audio_out.type is 'embeddings'"),

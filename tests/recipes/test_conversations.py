@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import conversations
@@ -10,6 +12,8 @@ import pytest
 from conversations import KINDS, draw, hold
 from domain import all_items, held_out_facts
 from follow_ups import Turn, held_out_steps, needs_before, opening, reply
+from speech_plans import HELD_OUT_VOICES
+from tables import memory_rows
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,6 +46,39 @@ class Talker:
         self.turns.append(made)
         said = "no idea" if "times" in self.question else made.answer.capitalize() + "."
         yield from (SimpleNamespace(text=piece) for piece in (said[:3], said[3:], None))
+
+
+def test_each_new_voice_has_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who never hears rms rightly: the table says so of that voice alone."""
+
+    class Listener(Talker):
+        def feed_audio(self, text: str, voice: str) -> None:
+            self.question = text
+            self.deaf = voice == "flite:rms"
+
+        def respond(self):
+            yield from (
+                super().respond() if not getattr(self, "deaf", False) else [SimpleNamespace(text="what")]
+            )
+
+    monkeypatch.setattr(conversations, "Session", Listener)
+    monkeypatch.setattr(conversations, "synthesize", lambda text, voice: (text, voice))
+    monkeypatch.setattr(conversations.vivavoce, "load", lambda name: None)
+    out = tmp_path / "memory.json"
+    monkeypatch.setattr("sys.argv", ["", "--kinds", "next,again", "--n", "24", "--json", str(out)])
+    conversations.main()
+    figures = {x["name"]: x for x in json.loads(out.read_text())["figures"]}
+    by_voice = {voice: figures[f"all turns, new voice {voice}"] for voice in HELD_OUT_VOICES}
+    assert [x["n"] for x in by_voice.values()] == [4] * 4
+    assert by_voice["flite:rms"]["value"] == 0.0
+    assert figures["all turns, spoken, new voices"]["value"] == pytest.approx(
+        sum(x["value"] for x in by_voice.values()) / 4
+    )
+    rows = memory_rows(figures)
+    assert sum(line.startswith("| ... by ") for line in rows) == 4
+    assert {line.count("|") for line in rows} == {5}
 
 
 def test_right_is_the_answer_without_its_punctuation(monkeypatch: pytest.MonkeyPatch) -> None:

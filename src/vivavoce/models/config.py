@@ -132,6 +132,12 @@ class EmbeddingsIn:
             faults.append(f"answer_from is {self.answer_from!r}, wanted 'audio' or 'transcript'")
         if self.answer_from == "transcript" and not self.transcript_first:
             faults.append("answer_from: transcript needs transcript_first: true")
+        floors = {"gate_floor": self.gate_floor, **self.gate_floors}
+        faults += [
+            f"the gate's floor {name!r} is {floor!r}, wanted a log probability"
+            for name, floor in floors.items()
+            if isinstance(floor, bool) or not isinstance(floor, int | float)
+        ]
         if faults:
             raise ConfigError("; ".join(faults))
 

@@ -120,7 +120,7 @@ class SpeechProcessor(Sides, ProcessorMixin):
         return voice_lexicons(self.folder)
 
     def voice_for(self, text: str) -> str | None:
-        """The voice in whose language a text is: its own lexicon has every word.
+        """The voice in whose language a text is: its own lexicon has every word, whoever else has them too.
 
         Returns:
             Its name; None for the model's own language.

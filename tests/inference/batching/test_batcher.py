@@ -43,12 +43,12 @@ class Patient(Batcher):
     """A batcher that serves when everybody who talks has asked: they meet for certain, however busy the machine."""
 
     def __init__(self, model: Any, talkers: int, block: int) -> None:
-        self.talkers = talkers
+        self.talkers, self.until = talkers, time.monotonic() + 60
         super().__init__(model, block=block)
 
     def _collect(self, waiting: list[Any], met: int) -> bool:
         going = super()._collect(waiting, met)
-        while going and len(waiting) < self.talkers:
+        while going and len(waiting) < self.talkers and time.monotonic() < self.until:
             time.sleep(0.0005)
             going = super()._collect(waiting, 0)
         return going
@@ -68,13 +68,14 @@ def test_answers_together_are_answers_alone(name: str):
 
     alone = [answer(plain, i) for i in range(4)]
     with Patient(plain.model, talkers=4, block=7) as batcher:
-        assistant = Assistant(plain.model, plain.processor, batcher=batcher)
+        assistant, counting = Assistant(plain.model, plain.processor, batcher=batcher), threading.Lock()
 
         def talk(i: int) -> Any:
             try:
                 return answer(assistant, i)
             finally:
-                batcher.talkers -= 1
+                with counting:
+                    batcher.talkers -= 1
 
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(talk, range(4)))
