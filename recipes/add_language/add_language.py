@@ -217,6 +217,10 @@ class Lesson:
         made.half().save_pretrained(folder)
         SpeechProcessor.for_config(self.tokenizer, config, self.processor.folder).save_pretrained(folder)
         shutil.copy(self.hearing.lexicon_path, folder)
+        if (
+            card := Path(self.processor.folder) / "README.md"
+        ).exists():  # what it was trained on, and the licence
+            shutil.copy(card, folder)
         return folder
 
 

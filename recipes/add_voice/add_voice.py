@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import random
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,6 @@ from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.processor import SpeechProcessor
 from vivavoce.models.voice.tables import with_voice
 from vivavoce.models.voice.teaching import Teacher
-from vivavoce.tokens.phones import voice_lexicons
 
 HELD_SHARE, LEAST_HELD, MOST_HELD = 0.1, 5, 40
 REPLAYED_TEXTS = 300
@@ -92,7 +92,7 @@ def old_rows(args: argparse.Namespace, model: Any, processor: Any, texts: list[s
     made_from = {"bundle": str(args.bundle), "texts": texts, "count": args.replay, "seed": args.seed}
     path = kept(args.rows or args.out, "replay", made_from)
     if not path.is_file():
-        lexicons = voice_lexicons(processor.folder)
+        lexicons = processor.lexicons
         speaker = AlignedSpeaker(model, processor.tokenizer, processor.codec_out, lexicons=lexicons)
         torch.save(replayed(speaker, texts, args.replay, args.seed), path)
     return torch.load(path, weights_only=True)
@@ -115,7 +115,7 @@ def teach(args: argparse.Namespace) -> Path:
     processor = add_to_config(model, processor, voice)
     teacher, index = Teacher(voice, processor.tokenizer), len(voice.config.voices) - 1
     laid = [lay_out(teacher, row, index) for row in rows]
-    lexicons = voice_lexicons(processor.folder)
+    lexicons = processor.lexicons
     said_by = [(row, row.get("voice", names[0])) for row in old]
     heard = [lay_out(teacher, row, names.index(name), lexicons.get(name)) for row, name in said_by]
     minutes = sum(seconds_of(r, voice.config.frame_s) for r in rows[held:]) / 60
@@ -128,6 +128,8 @@ def teach(args: argparse.Namespace) -> Path:
     lesson.run()
     bundle = args.out / "bundle"
     model.to(getattr(torch, str(args.dtype))).save_pretrained(bundle)
+    if (card := Path(processor.folder) / "README.md").exists():  # what it was trained on, and the licence
+        shutil.copy(card, bundle)
     processor.save_pretrained(bundle)
     print(f"{bundle} speaks as {', '.join(voice.config.voices)}")
     return bundle

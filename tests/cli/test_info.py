@@ -108,6 +108,10 @@ def test_a_published_form(run, tmp_path):
     assert set(facts["parts"]) >= {"multi_modal_projector", "audio_tower"}
 
 
+def test_the_bundle_states_the_licence_of_its_weights(run):
+    assert run("info", "nano", "--json").json["licence"] == "cc-by-sa-4.0"
+
+
 def test_a_plain_language_model_with_audio_tokens(run, tmp_path):
     from tests.inference.tiny import byte_tokenizer
 

@@ -28,7 +28,6 @@ from vivavoce.inference.aligned import AlignedSpeaker
 from vivavoce.models.loading import load_speech_lm
 from vivavoce.models.voice.tables import with_voice
 from vivavoce.models.voice.teaching import Teacher
-from vivavoce.tokens.phones import voice_lexicons
 
 BUNDLE = Path(vivavoce.__file__).parent / "bundle" / "nano"
 SETTINGS = Settings(steps=4, batch=2, replay=1, evaluate_every=2)
@@ -200,7 +199,7 @@ def test_phones_are_found_where_the_synthesizer_put_them(tmp_path: Path) -> None
 
 def test_voices_of_other_languages_are_replayed_in_their_own_words() -> None:
     model, processor = load_speech_lm("nano", device="cpu")
-    lexicons = voice_lexicons(processor.folder)
+    lexicons = processor.lexicons
     speaker = AlignedSpeaker(model, processor.tokenizer, processor.codec_out, lexicons=lexicons)
     said = replayed(speaker, ["good morning"], 12, seed=0)
     german = [row["text"].split() for row in said if row["voice"] == "german"]

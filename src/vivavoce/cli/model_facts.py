@@ -247,9 +247,7 @@ def _codec_line(folder: Path) -> str:
 
 
 def _licence(folder: Path, config: dict[str, Any]) -> str | None:
-    """From the model card's front matter or the config; our embedded models share the package's."""
-    from vivavoce.models.loading import BUNDLE
-
+    """From the model card's front matter or the config."""
     card = folder / "README.md"
     if card.is_file():
         found = re.search(
@@ -257,8 +255,6 @@ def _licence(folder: Path, config: dict[str, Any]) -> str | None:
         )
         if found:
             return found[1].strip("'\"")
-    if folder.parent == BUNDLE:
-        return "Apache-2.0"
     licence = config.get("license") or config.get("licence")
     return str(licence) if licence else None
 
