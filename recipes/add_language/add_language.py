@@ -229,7 +229,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recordings", type=Path, required=True, help="folder of make_language_speech.py")
-    parser.add_argument("--minutes", type=float, default=30, help="use the first so many")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="use the first so many (default: all)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--language", choices=LANGUAGES, default="german")
     parser.add_argument("--bundle", default="nano", help="what the language is added to")
