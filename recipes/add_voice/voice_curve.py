@@ -2,7 +2,7 @@
 
 python recipes/add_voice/voice_curve.py measure --bundle runs/add_voice/m16/bundle --label 16 --voice rms \
     --reference flite:rms --speech runs/nano/speech --out runs/add_voice/results
-python recipes/add_voice/voice_curve.py measure --label flite --reference flite:rms ...  # the originals
+python recipes/add_voice/voice_curve.py measure --label original --reference flite:rms ...  # the originals
 python recipes/add_voice/voice_curve.py plot --results runs/add_voice/results --out recipes/add_voice/curve.svg
 
 Sentences and short answers are those that recipes/nano reads back, and the judge is its.
