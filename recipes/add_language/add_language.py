@@ -217,9 +217,8 @@ class Lesson:
         made.half().save_pretrained(folder)
         SpeechProcessor.for_config(self.tokenizer, config, self.processor.folder).save_pretrained(folder)
         shutil.copy(self.hearing.lexicon_path, folder)
-        if (
-            card := Path(self.processor.folder) / "README.md"
-        ).exists():  # what it was trained on, and the licence
+        card = Path(self.processor.folder) / "README.md"  # what it was trained on, and the licence
+        if card.exists():
             shutil.copy(card, folder)
         return folder
 

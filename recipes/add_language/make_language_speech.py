@@ -47,16 +47,28 @@ WIDE_VARIANTS = (
 ).split()
 
 
+def by_kind(language: Language, *, held_out_questions: bool = False) -> dict[str, list[Item]]:
+    """Questions without held-out facts, and without the held-out questions unless they are wanted."""
+    facts = language.held_out_facts()
+    kept = set() if held_out_questions else language.held_out_questions()
+    found: dict[str, list[Item]] = {}
+    for item in language.items():
+        if item.fact not in facts and item.question not in kept:
+            found.setdefault(item.kind, []).append(item)
+    return found
+
+
+def draw(rng: random.Random, items: dict[str, list[Item]]) -> Item:
+    """A question; kinds as often as ``KINDS`` says."""
+    return rng.choice(items[rng.choices(list(KINDS), list(KINDS.values()))[0]])
+
+
 def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
     """All recordings to make, tests first."""
     rng = random.Random(seed)
     facts, kept = language.held_out_facts(), language.held_out_questions()
-    items = language.items()
-    known = [i for i in items if i.fact not in facts and i.question not in kept]
-    new = [i for i in items if i.fact in facts or i.question in kept]
-    by_kind: dict[str, list[Item]] = {}
-    for item in known:
-        by_kind.setdefault(item.kind, []).append(item)
+    known = by_kind(language)
+    new = [i for i in language.items() if i.fact in facts or i.question in kept]
     jobs: list[dict] = []
 
     def add(split: str, voice: str, kind: str, text: str, answer: str) -> None:
@@ -70,19 +82,16 @@ def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
         }
         jobs.append({**row, "answer": language.words_of(answer), "seed": rng.randrange(1 << 30)})
 
-    def draw() -> Item:
-        return rng.choice(by_kind[rng.choices(list(KINDS), list(KINDS.values()))[0]])
-
     for _ in range(TESTS):
         item = rng.choice(new)
         add("test_sentence", rng.choice(language.voices), item.kind, item.question, item.answer)
-        item = draw()
+        item = draw(rng, known)
         add("test_voice", rng.choice(language.new_voices), item.kind, item.question, item.answer)
     for _ in range(60):
         add("test_spoken", language.speaker, "spoken", rng.choice(new).question, "")
         add("test_unknown", rng.choice(language.new_voices), "unknown", language.outside(rng), "")
     for i in range(int(minutes * 60 / SECONDS)):
-        item, place = draw(), i % 10
+        item, place = draw(rng, known), i % 10
         if place < 4:  # the speaker: questions, and answers, which only the voice learns from
             answer = item.answer if rng.random() < 0.5 else language.number(rng.randrange(100))
             question = place < 2
@@ -100,16 +109,11 @@ def plan(minutes: float, language: Language, seed: int = 3) -> list[dict]:
 
 def plan_wide(minutes: float, language: Language, seed: int = 7) -> list[dict]:
     """Further recordings for training, not by ``new_voices`` or in voices of ``plan_tune``."""
-    rng = random.Random(seed)
-    facts, kept = language.held_out_facts(), language.held_out_questions()
-    by_kind: dict[str, list[Item]] = {}
-    for item in language.items():
-        if item.fact not in facts and item.question not in kept:
-            by_kind.setdefault(item.kind, []).append(item)
+    rng, known = random.Random(seed), by_kind(language)
     bases = sorted({voice.split("+")[0] for voice in language.voices})
     jobs = []
     for i in range(int(minutes * 60 / SECONDS)):
-        item = rng.choice(by_kind[rng.choices(list(KINDS), list(KINDS.values()))[0]])
+        item = draw(rng, known)
         row = {"split": "train", "kind": item.kind, "said": item.question, "answer": item.answer}
         if i % 8 == 0:
             row = {"split": "unknown", "kind": "unknown", "said": language.outside(rng), "answer": ""}
@@ -125,12 +129,8 @@ def plan_wide(minutes: float, language: Language, seed: int = 7) -> list[dict]:
 
 def plan_tune(language: Language, seed: int = 5) -> list[dict]:
     """150 questions (no held-out fact) and 90 sentences to be refused, in voices of neither training nor tests."""
-    rng, unseen = random.Random(seed), language.held_out_facts()
-    by_kind: dict[str, list[Item]] = {}
-    for item in language.items():
-        if item.fact not in unseen:
-            by_kind.setdefault(item.kind, []).append(item)
-    drawn = [rng.choice(by_kind[rng.choice(sorted(by_kind))]) for _ in range(150)]
+    rng, known = random.Random(seed), by_kind(language, held_out_questions=True)
+    drawn = [rng.choice(known[rng.choice(sorted(known))]) for _ in range(150)]
     said = [("tune", i.kind, i.question, i.answer) for i in drawn]
     said += [("tune_unknown", "unknown", language.outside(rng), "") for _ in range(90)]
     jobs = []
